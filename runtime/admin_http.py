@@ -1,0 +1,104 @@
+"""The admin server of a process: `/metrics`, `/healthz`, `/readyz` and `/debug`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import prometheus_client
+from aiohttp import web
+
+from runtime.errors import PortBusyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from runtime.lifecycle import Readiness
+    from runtime.settings import AdminSettings
+
+    DebugPage = Callable[[Mapping[str, str]], Any]
+
+
+class AdminServer:
+    """Answers over HTTP on a thread of its own, so that it answers while the process is busy.
+
+    Debug pages are called on that thread with the query's parameters and return what `json` can write: they
+    must read only what their owner replaces as a whole. They show no secrets.
+    """
+
+    def __init__(
+        self, settings: AdminSettings, readiness: Readiness, debug_pages: Mapping[str, DebugPage]
+    ) -> None:
+        self._settings = settings
+        self._readiness = readiness
+        self._debug_pages = dict(debug_pages)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="admin-http", daemon=True)
+        self._runner: web.AppRunner | None = None
+
+    def start(self) -> None:
+        """Listens.
+
+        Raises:
+            PortBusyError: the address is taken.
+        """
+        self._thread.start()
+        future = asyncio.run_coroutine_threadsafe(self._start(), self._loop)
+        try:
+            future.result()
+        except OSError as error:
+            address = f"{self._settings.host}:{self._settings.port}"
+            raise PortBusyError(
+                f"cannot listen on {address} for the admin pages ({error.strerror}); set another admin port"
+            ) from error
+
+    def stop(self) -> None:
+        """Stops listening and ends the thread."""
+        if self._runner is not None:
+            asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(timeout=5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+    async def _start(self) -> None:
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/metrics", self._metrics),
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/debug", self._debug_index),
+                web.get("/debug/{page:.+}", self._debug),
+            ]
+        )
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        await runner.setup()
+        await web.TCPSite(runner, self._settings.host, self._settings.port).start()
+        self._runner = runner
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(
+            body=prometheus_client.generate_latest(),
+            headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST},
+        )
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        missing = self._readiness.missing
+        return _json({"ready": not missing, "waiting_for": missing}, status=503 if missing else 200)
+
+    async def _debug_index(self, _: web.Request) -> web.Response:
+        return _json({"pages": sorted(f"/debug/{name}" for name in self._debug_pages)})
+
+    async def _debug(self, request: web.Request) -> web.Response:
+        page = self._debug_pages.get(request.match_info["page"])
+        if page is None:
+            return _json({"error": "no such page", "index": "/debug"}, status=404)
+        return _json(page(request.query))
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    return web.json_response(value, status=status, dumps=lambda v: json.dumps(v, default=str) + "\n")

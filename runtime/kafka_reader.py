@@ -1,0 +1,114 @@
+"""Reads a topic from its beginning, all partitions, without a group: replay, then tail."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from runtime.errors import KafkaUnusableError
+from schemas.topics import MAX_RECORD_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from confluent_kafka import Message
+
+    from runtime.settings import KafkaSettings
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordBatch:
+    """Records in the order of their partitions, and the partitions whose end was reached behind them."""
+
+    records: tuple[Message, ...]
+    ends_reached: tuple[int, ...]
+
+
+class KafkaReader:
+    """A thread that reads every partition of a topic and hands over batches.
+
+    `deliver` is called on that thread and may block: that is the back-pressure, nothing is read meanwhile
+    beyond librdkafka's own queue. Reads only what is committed. Never commits; needs only read permission.
+    While Kafka is away it waits, and goes on where it was.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        *,
+        topic: str,
+        client_id: str,
+        deliver: Callable[[RecordBatch], None],
+        max_batch: int = 2000,
+        queued_kbytes: int = 65536,
+    ) -> None:
+        self._topic = topic
+        self._deliver = deliver
+        self._max_batch = max_batch
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"read-{topic}", daemon=True)
+        self._consumer = Consumer(
+            kafka.client_config(client_id)
+            | {
+                "group.id": f"{client_id}-unused",  # librdkafka wants one; nothing joins or commits
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                "fetch.message.max.bytes": MAX_RECORD_BYTES,
+                "fetch.max.bytes": 4 * MAX_RECORD_BYTES,
+                "receive.message.max.bytes": 4 * MAX_RECORD_BYTES + 1024,
+                "queued.max.messages.kbytes": queued_kbytes,
+                "fetch.wait.max.ms": 500,
+            }
+        )
+
+    def start(self) -> int:
+        """Starts reading; the number of partitions.
+
+        Raises:
+            KafkaUnusableError: Kafka can't be reached or the topic does not exist.
+        """
+        try:
+            metadata = self._consumer.list_topics(self._topic, timeout=20).topics[self._topic]
+        except KafkaException as error:
+            raise KafkaUnusableError(f"cannot read {self._topic}: {error.args[0].str()}") from error
+        if metadata.error is not None:
+            raise KafkaUnusableError(f"cannot read {self._topic}: {metadata.error.str()}")
+        partitions = sorted(metadata.partitions)
+        self._consumer.assign([TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in partitions])
+        self._thread.start()
+        return len(partitions)
+
+    def stop(self) -> None:
+        """Ends the thread; `deliver` is not called afterwards."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+        self._consumer.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            # One blocking poll for the first record, then what is there: consume(n, t) would wait for n.
+            first = self._consumer.poll(0.2)
+            if first is None:
+                continue
+            messages = [first, *self._consumer.consume(self._max_batch, timeout=0)]
+            records = []
+            ends = []
+            for message in messages:
+                error = message.error()
+                if error is None:
+                    records.append(message)
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - confluent-kafka's name
+                    ends.append(message.partition() or 0)
+                else:
+                    _log.warning("kafka reader", topic=self._topic, error=error.str())
+            if (records or ends) and not self._stop.is_set():
+                self._deliver(RecordBatch(records=tuple(records), ends_reached=tuple(ends)))

@@ -1,0 +1,108 @@
+"""Writes to Kafka without ever making its caller wait."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from schemas.topics import MAX_RECORD_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from confluent_kafka import Message
+
+    from runtime.settings import KafkaSettings
+
+_log = structlog.get_logger()
+
+
+class KafkaWriter:
+    """An idempotent producer with a bounded queue and a thread that serves its delivery reports.
+
+    `write` never blocks: it answers False when the queue is full, and the caller tries again later. What was
+    taken is kept until Kafka has it, however long it is away, and in order; only a fatal error loses it.
+    `on_delivered(bytes)` and `on_lost(reason)` are called on the writer's thread.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        *,
+        client_id: str,
+        max_queued_records: int,
+        max_queued_bytes: int,
+        on_delivered: Callable[[int], None] | None = None,
+        on_lost: Callable[[str], None] | None = None,
+    ) -> None:
+        self._on_delivered = on_delivered
+        self._on_lost = on_lost
+        self._producer = Producer(
+            kafka.client_config(client_id)
+            | {
+                "enable.idempotence": True,
+                "compression.type": "lz4",
+                "linger.ms": 1,
+                "message.timeout.ms": 0,  # never: what was taken must reach the log, in order
+                "message.max.bytes": MAX_RECORD_BYTES,
+                "queue.buffering.max.messages": max_queued_records,
+                "queue.buffering.max.kbytes": max(1, max_queued_bytes // 1024),
+                "error_cb": _log_error,
+            }
+        )
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name=f"{client_id}-delivery", daemon=True)
+        self._thread.start()
+
+    def write(self, topic: str, *, partition: int, key: bytes, value: bytes | None) -> bool:
+        """Queues a record; False when the queue is full.
+
+        Raises:
+            KafkaException: the record can't be sent at all (too large, fatal producer error).
+        """
+        try:
+            self._producer.produce(
+                topic, value=value, key=key, partition=partition, on_delivery=self._delivered
+            )
+        except BufferError:
+            return False
+        return True
+
+    @property
+    def queued(self) -> int:
+        """Records that Kafka does not have yet."""
+        return len(self._producer)
+
+    def close(self, timeout_s: float) -> int:
+        """Waits for what is queued, for so long at most; the number of records given up."""
+        left = self._producer.flush(timeout_s)
+        self._stop.set()
+        self._thread.join(timeout=5)
+        return left
+
+    def discard(self) -> None:
+        """Gives up everything that is queued or in flight: it reports as lost."""
+        self._producer.purge()
+
+    def _serve(self) -> None:
+        while not self._stop.is_set():
+            self._producer.poll(0.2)
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            if self._on_lost is not None:
+                self._on_lost(error.name())
+        elif self._on_delivered is not None:
+            self._on_delivered(len(message))
+
+
+def _log_error(error: KafkaError) -> None:
+    _log.warning("kafka writer", error=error.str(), fatal=error.fatal())
+
+
+def is_fatal(error: KafkaException) -> bool:
+    """Whether the producer is beyond use."""
+    return bool(error.args and isinstance(error.args[0], KafkaError) and error.args[0].fatal())

@@ -1,0 +1,100 @@
+"""A process from start to end: logs, signals, readiness."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import structlog
+import uvloop
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from runtime.settings import LogSettings
+
+FORCED_EXIT_CODE = 130
+
+
+def configure_logging(settings: LogSettings, process: str) -> None:
+    """Sends structlog's and the standard library's logs to stderr, in one form."""
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if settings.format == "json":
+        shared += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    else:
+        shared.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+    structlog.configure(
+        processors=shared,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+    logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr)
+
+
+@dataclass(slots=True)
+class Readiness:
+    """What a process still waits for before it may be used.
+
+    A condition is written by its owner and read by the admin server's thread; setting a dict entry is atomic.
+    """
+
+    _conditions: dict[str, str] = field(default_factory=dict)
+
+    def wait_for(self, condition: str, detail: str) -> None:
+        """The process is not ready, for this reason."""
+        self._conditions[condition] = detail
+
+    def met(self, condition: str) -> None:
+        """The condition holds."""
+        self._conditions.pop(condition, None)
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """What is waited for, by condition; empty when ready."""
+        return dict(self._conditions)
+
+
+def run_async(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Runs an asynchronous process until it ends, or until SIGTERM or SIGINT sets its stop event.
+
+    A second signal ends the process at once.
+    """
+
+    async def supervised() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lambda: _stop_or_exit(stop))
+        await main(stop)
+
+    uvloop.run(supervised())
+
+
+def run_threaded(main: Callable[[threading.Event], None]) -> None:
+    """Runs a plain loop on the main thread until it ends, or until SIGTERM or SIGINT sets its stop event.
+
+    A second signal ends the process at once.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _stop_or_exit(stop))
+    main(stop)
+
+
+def _stop_or_exit(stop: asyncio.Event | threading.Event) -> None:
+    if stop.is_set():
+        os._exit(FORCED_EXIT_CODE)
+    stop.set()

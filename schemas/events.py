@@ -1,0 +1,289 @@
+"""The events of `shiplog.registry.events`: facts about a Nacos namespace, as its listener saw them.
+
+`to_avro` and `from_avro` are each other's inverse; the Avro side is plain dicts in fastavro's form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, NewType
+
+from schemas.errors import UndecodableRecordError
+
+Datacenter = NewType("Datacenter", str)
+Namespace = NewType("Namespace", str)
+"""Nacos's namespace id; the public one is always `public`."""
+SessionId = NewType("SessionId", str)
+
+_RECORD = "io.shiplog.v1."
+
+
+class InstanceKey(NamedTuple):
+    """What tells the instances of a service apart."""
+
+    ip: str
+    port: int
+    cluster: str
+
+
+class ServiceKey(NamedTuple):
+    """What tells the services of a namespace apart."""
+
+    group: str
+    service: str
+
+
+class ConfigKey(NamedTuple):
+    """What tells the config items of a namespace apart."""
+
+    group: str
+    data_id: str
+
+
+class Link(StrEnum):
+    """The state of a listener's link to Nacos."""
+
+    LIVE = "LIVE"
+    DEGRADED = "DEGRADED"
+    BLIND = "BLIND"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One instance of a service, as Nacos knows it."""
+
+    ip: str
+    port: int
+    cluster: str
+    weight: float
+    healthy: bool
+    enabled: bool
+    ephemeral: bool
+    metadata: dict[str, str]
+
+    @property
+    def key(self) -> InstanceKey:
+        """What tells it apart within its service."""
+        return InstanceKey(self.ip, self.port, self.cluster)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncStarted:
+    """A keyframe begins: every service and config item of the namespace will be stated."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceState:
+    """All instances of a service."""
+
+    key: ServiceKey
+    instances: tuple[Instance, ...]
+    protect_threshold: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceDelta:
+    """What changed in a service; `count` and `digest` are of all its instances afterwards."""
+
+    key: ServiceKey
+    upserts: tuple[Instance, ...]
+    removals: tuple[InstanceKey, ...]
+    count: int
+    digest: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceGone:
+    """Nacos no longer lists the service."""
+
+    key: ServiceKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigState:
+    """A config item and its text."""
+
+    key: ConfigKey
+    content: str
+    content_type: str
+    md5: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigGone:
+    """The config item was deleted."""
+
+    key: ConfigKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncCompleted:
+    """The keyframe is whole; the counts are of what it stated."""
+
+    services: int
+    config_items: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceGone:
+    """Nacos no longer lists the namespace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """Time passes; the state of the listener's link to Nacos."""
+
+    link: Link
+    detail: str
+
+
+RegistryBody = (
+    SyncStarted
+    | ServiceState
+    | ServiceDelta
+    | ServiceGone
+    | ConfigState
+    | ConfigGone
+    | SyncCompleted
+    | NamespaceGone
+    | Heartbeat
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryEvent:
+    """A fact and where it stands: session and sequence order it, `observed_at` is in microseconds (UTC).
+
+    Of two sessions of a datacenter and partition, the one with the higher epoch is the newer tenure.
+    """
+
+    datacenter: Datacenter
+    namespace: Namespace
+    session: SessionId
+    epoch: int
+    sequence: int
+    observed_at: int
+    body: RegistryBody
+
+
+def to_avro(event: RegistryEvent) -> dict[str, Any]:
+    """The event as fastavro writes it."""
+    body = event.body
+    return {
+        "datacenter": event.datacenter,
+        "namespace": event.namespace,
+        "session": event.session,
+        "epoch": event.epoch,
+        "sequence": event.sequence,
+        "observed_at": event.observed_at,
+        "body": (_RECORD + type(body).__name__, _body_to_avro(body)),
+    }
+
+
+def from_avro(value: dict[str, Any]) -> RegistryEvent:
+    """The event that fastavro read (records of a union as name and dict)."""
+    name, body = value["body"]
+    return RegistryEvent(
+        datacenter=value["datacenter"],
+        namespace=value["namespace"],
+        session=value["session"],
+        epoch=value["epoch"],
+        sequence=value["sequence"],
+        observed_at=value["observed_at"],
+        body=_body_from_avro(name, body),
+    )
+
+
+def _instance_to_avro(instance: Instance) -> dict[str, Any]:
+    return {
+        "ip": instance.ip,
+        "port": instance.port,
+        "cluster": instance.cluster,
+        "weight": instance.weight,
+        "healthy": instance.healthy,
+        "enabled": instance.enabled,
+        "ephemeral": instance.ephemeral,
+        "metadata": instance.metadata,
+    }
+
+
+def _body_to_avro(body: RegistryBody) -> dict[str, Any]:
+    match body:
+        case ServiceDelta(key=key):
+            return {
+                "group": key.group,
+                "service": key.service,
+                "upserts": [_instance_to_avro(i) for i in body.upserts],
+                "removals": [r._asdict() for r in body.removals],
+                "count": body.count,
+                "digest": body.digest,
+            }
+        case ServiceState(key=key):
+            return {
+                "group": key.group,
+                "service": key.service,
+                "protect_threshold": body.protect_threshold,
+                "instances": [_instance_to_avro(i) for i in body.instances],
+            }
+        case ServiceGone(key=key):
+            return {"group": key.group, "service": key.service}
+        case ConfigState(key=item):
+            return {
+                "group": item.group,
+                "data_id": item.data_id,
+                "content": body.content,
+                "content_type": body.content_type,
+                "md5": body.md5,
+            }
+        case ConfigGone(key=item):
+            return {"group": item.group, "data_id": item.data_id}
+        case SyncStarted(reason=reason):
+            return {"reason": reason}
+        case SyncCompleted(services=services, config_items=items):
+            return {"services": services, "config_items": items}
+        case NamespaceGone():
+            return {}
+        case Heartbeat(link=link, detail=detail):
+            return {"link": link.value, "detail": detail}
+
+
+def _body_from_avro(name: str, v: dict[str, Any]) -> RegistryBody:
+    match name.removeprefix(_RECORD):
+        case "ServiceDelta":
+            return ServiceDelta(
+                key=ServiceKey(v["group"], v["service"]),
+                upserts=tuple(Instance(**i) for i in v["upserts"]),
+                removals=tuple(InstanceKey(**r) for r in v["removals"]),
+                count=v["count"],
+                digest=v["digest"],
+            )
+        case "ServiceState":
+            return ServiceState(
+                key=ServiceKey(v["group"], v["service"]),
+                instances=tuple(Instance(**i) for i in v["instances"]),
+                protect_threshold=v["protect_threshold"],
+            )
+        case "Heartbeat":
+            return Heartbeat(link=Link(v["link"]), detail=v["detail"])
+        case "ServiceGone":
+            return ServiceGone(key=ServiceKey(v["group"], v["service"]))
+        case "ConfigState":
+            return ConfigState(
+                key=ConfigKey(v["group"], v["data_id"]),
+                content=v["content"],
+                content_type=v["content_type"],
+                md5=v["md5"],
+            )
+        case "ConfigGone":
+            return ConfigGone(key=ConfigKey(v["group"], v["data_id"]))
+        case "SyncStarted":
+            return SyncStarted(reason=v["reason"])
+        case "SyncCompleted":
+            return SyncCompleted(services=v["services"], config_items=v["config_items"])
+        case "NamespaceGone":
+            return NamespaceGone()
+        case unknown:
+            raise UndecodableRecordError("unknown_event", f"no event is called {unknown}")

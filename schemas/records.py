@@ -1,0 +1,204 @@
+"""The records of the snapshot, delivery and quarantine topics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from schemas.digests import content_digest
+from schemas.events import Datacenter, Link, Namespace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The encoded endpoints of one datacenter; `digest` is the content digest of `body`."""
+
+    datacenter: Datacenter
+    digest: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceRecord:
+    """One resource of a namespace's snapshot: its body is the head and the parts, joined.
+
+    Repeated protobuf fields may be concatenated, so a view without some datacenters joins the other parts.
+    """
+
+    namespace: Namespace
+    collection: str
+    name: str
+    version: str
+    type_url: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    head: bytes
+    parts: tuple[Part, ...]
+
+    def body(self) -> bytes:
+        """The whole encoded body."""
+        return b"".join((self.head, *(part.body for part in self.parts)))
+
+
+def resource_version(
+    *,
+    type_url: str,
+    labels: dict[str, str],
+    annotations: dict[str, str],
+    head: bytes,
+    part_digests: tuple[str, ...],
+) -> str:
+    """The hash of a resource's content: equal content has the same version, wherever it was computed."""
+    facts = "\n".join(
+        (
+            type_url,
+            *(f"l{len(k)}:{k}{v}" for k, v in sorted(labels.items())),
+            *(f"a{len(k)}:{k}{v}" for k, v in sorted(annotations.items())),
+            *part_digests,
+        )
+    )
+    return content_digest(facts.encode(), head)
+
+
+class ChangeKind(StrEnum):
+    """What a version did to a resource."""
+
+    ADDED = "ADDED"
+    CHANGED = "CHANGED"
+    REMOVED = "REMOVED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A resource that a version changed."""
+
+    kind: ChangeKind
+    collection: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A namespace's snapshot: what makes it up, and up to where the log was folded.
+
+    `version` maps an event topic to the offset of the last event that changed the namespace's content.
+    `digest` is the sum of the resources' digests; `changes` is cut at 1,000, the counts are not.
+    `observed_at` is the time of the last content-changing event, in microseconds (UTC).
+    """
+
+    namespace: Namespace
+    version: dict[str, int]
+    digest: str
+    resources: int
+    added: int
+    changed: int
+    removed: int
+    changes: tuple[Change, ...]
+    reason: str
+    converter: str
+    observed_at: int
+    links: dict[str, Link]
+    suspect: tuple[Datacenter, ...] = ()
+    holds: tuple[str, ...] = ()
+    frozen: bool = False
+
+
+class DeliveryKind(StrEnum):
+    """What happened between a gateway and a Pilot."""
+
+    SENT = "SENT"
+    ACK = "ACK"
+    NACK = "NACK"
+    GAP = "GAP"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What a gateway sent to a Pilot, or what the Pilot answered; `at` in microseconds (UTC)."""
+
+    pilot: str
+    address: str
+    node: str
+    gateway: str
+    view: str
+    protocol: str
+    collection: str
+    version: str
+    kind: DeliveryKind
+    bytes: int
+    code: int
+    message: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """A record that could not be used, whole, with the reason; `at` in microseconds (UTC)."""
+
+    topic: str
+    partition: int
+    offset: int
+    process: str
+    reason: str
+    detail: str
+    key: bytes = field(repr=False)
+    value: bytes = field(repr=False)
+    at: int
+
+
+def resource_to_avro(record: ResourceRecord) -> dict[str, Any]:
+    """The record as fastavro writes it."""
+    return _fields(record) | {"parts": [_fields(part) for part in record.parts]}
+
+
+def resource_from_avro(value: dict[str, Any]) -> ResourceRecord:
+    """The record that fastavro read."""
+    return ResourceRecord(**(value | {"parts": tuple(Part(**part) for part in value["parts"])}))
+
+
+def manifest_to_avro(manifest: Manifest) -> dict[str, Any]:
+    """The manifest as fastavro writes it."""
+    return _fields(manifest) | {"changes": [_fields(change) for change in manifest.changes]}
+
+
+def manifest_from_avro(value: dict[str, Any]) -> Manifest:
+    """The manifest that fastavro read."""
+    return Manifest(
+        **(
+            value
+            | {
+                "changes": tuple(
+                    Change(kind=ChangeKind(c["kind"]), collection=c["collection"], name=c["name"])
+                    for c in value["changes"]
+                ),
+                "links": {dc: Link(link) for dc, link in value["links"].items()},
+                "suspect": tuple(value["suspect"]),
+                "holds": tuple(value["holds"]),
+            }
+        )
+    )
+
+
+def delivery_to_avro(delivery: Delivery) -> dict[str, Any]:
+    """The delivery as fastavro writes it."""
+    return _fields(delivery)
+
+
+def delivery_from_avro(value: dict[str, Any]) -> Delivery:
+    """The delivery that fastavro read."""
+    return Delivery(**(value | {"kind": DeliveryKind(value["kind"])}))
+
+
+def quarantined_to_avro(record: Quarantined) -> dict[str, Any]:
+    """The quarantined record as fastavro writes it."""
+    return _fields(record)
+
+
+def quarantined_from_avro(value: dict[str, Any]) -> Quarantined:
+    """The quarantined record that fastavro read."""
+    return Quarantined(**value)
+
+
+def _fields(record: object) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in type(record).__slots__}  # type: ignore[attr-defined]
