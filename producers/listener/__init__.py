@@ -1,0 +1,1 @@
+"""Watches a Nacos cluster, compares with what was published, and publishes the difference."""
