@@ -1,0 +1,1 @@
+"""From events to what Pilots need: `materializer` folds the log into snapshots."""

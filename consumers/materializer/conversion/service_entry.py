@@ -1,0 +1,110 @@
+"""A service's instances in all datacenters to one ServiceEntry: a head, and endpoints by datacenter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from consumers.materializer.conversion import SERVICE_ENTRIES, SERVICE_ENTRY_TYPE_URL
+from consumers.materializer.conversion.endpoint import ENABLED, HEALTHY, LISTABLE, NAMED
+from schemas.digests import content_digest
+from schemas.protobuf.istio_networking.service_entry_pb2 import ServiceEntry, ServicePort
+from schemas.records import Part, ResourceRecord, resource_version
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from consumers.materializer.conversion.endpoint import FoldedInstance
+    from consumers.materializer.conversion.names import ServiceName
+    from consumers.settings import ConversionSettings
+    from schemas.events import Datacenter, Namespace
+
+
+_T = TypeVar("_T", int, str)
+
+
+class LogicalPort(NamedTuple):
+    """The one port of a ServiceEntry; every endpoint maps it to its own."""
+
+    number: int
+    protocol: str
+
+    @property
+    def name(self) -> str:
+        """What endpoints call it."""
+        return self.protocol.lower()
+
+
+def logical_port(settings: ConversionSettings, instances: Iterable[FoldedInstance]) -> LogicalPort:
+    """Number and protocol as metadata or settings say, else the most frequent port; ties: the smallest."""
+    ports: Counter[int] = Counter()
+    named_ports: Counter[int] = Counter()
+    protocols: Counter[str] = Counter()
+    for instance in instances:
+        ports[instance.port] += 1
+        if instance.logical_port:
+            named_ports[instance.logical_port] += 1
+        if instance.protocol:
+            protocols[instance.protocol] += 1
+    return LogicalPort(
+        number=_most_frequent(named_ports or ports, 0),
+        protocol=_most_frequent(protocols, settings.protocol),
+    )
+
+
+def listed(instances: Collection[FoldedInstance], protect_threshold: float) -> list[FoldedInstance]:
+    """The instances that Pilots get.
+
+    Enabled and healthy ones; where the healthy share of the enabled ones is at or below the threshold, Nacos
+    protects the service and gives out all enabled ones (with a threshold of 0: when none is healthy).
+    """
+    enabled = [instance for instance in instances if instance.flags & ENABLED]
+    healthy = [instance for instance in enabled if instance.flags & HEALTHY]
+    protected = bool(enabled) and len(healthy) / len(enabled) <= protect_threshold
+    return [instance for instance in (enabled if protected else healthy) if instance.flags & LISTABLE]
+
+
+def encode_part(datacenter: Datacenter, endpoints: Iterable[bytes]) -> Part:
+    """A datacenter's endpoints, sorted and joined."""
+    body = b"".join(sorted(endpoints))
+    return Part(datacenter=datacenter, digest=content_digest(body), body=body)
+
+
+def encode_record(
+    namespace: Namespace, name: ServiceName, port: LogicalPort, parts: tuple[Part, ...], *, named: bool
+) -> ResourceRecord:
+    """The resource record of a service; `named` says that an address is a host name."""
+    head = ServiceEntry(
+        hosts=[name.host],
+        ports=[ServicePort(number=port.number, protocol=port.protocol, name=port.name)],
+        location=ServiceEntry.MESH_INTERNAL,
+        resolution=ServiceEntry.DNS if named else ServiceEntry.STATIC,
+    ).SerializeToString(deterministic=True)
+    return ResourceRecord(
+        namespace=namespace,
+        collection=SERVICE_ENTRIES,
+        name=name.resource,
+        version=resource_version(
+            type_url=SERVICE_ENTRY_TYPE_URL,
+            labels={},
+            annotations={},
+            head=head,
+            part_digests=tuple(f"{part.datacenter}={part.digest}" for part in parts),
+        ),
+        type_url=SERVICE_ENTRY_TYPE_URL,
+        labels={},
+        annotations={},
+        head=head,
+        parts=parts,
+    )
+
+
+def is_named(instances: Iterable[FoldedInstance]) -> bool:
+    """Whether any of the listed addresses is a host name."""
+    return any(instance.flags & NAMED for instance in instances)
+
+
+def _most_frequent(counts: Counter[_T], default: _T) -> _T:
+    if not counts:
+        return default
+    return min(counts, key=lambda value: (-counts[value], value))

@@ -1,0 +1,84 @@
+"""Reads back what stands published in one partition of `shiplog.snapshots`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from schemas.errors import UndecodableRecordError
+from schemas.topics import MAX_RECORD_BYTES, SNAPSHOTS, ManifestKey, decode_snapshot_key
+
+if TYPE_CHECKING:
+    from runtime.settings import KafkaSettings
+    from schemas.avro_codec import Codecs
+    from schemas.events import Namespace
+    from schemas.records import Manifest
+
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class PublishedNamespace:
+    """What stands published of a namespace."""
+
+    versions: dict[tuple[str, str], str] = field(default_factory=dict)
+    manifest: Manifest | None = None
+
+
+def read_published(
+    kafka: KafkaSettings, codecs: Codecs, partition: int, client_id: str
+) -> dict[Namespace, PublishedNamespace]:
+    """The resources' versions and manifests of a partition's namespaces, as last committed.
+
+    Blocks until the end of the partition. Records that can't be decoded are logged and passed over: what they
+    held counts as not published, and is published again.
+
+    Raises:
+        KafkaException: Kafka can't be read.
+    """
+    consumer = Consumer(
+        kafka.client_config(client_id)
+        | {
+            "group.id": "shiplog-read-back-unused",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "fetch.message.max.bytes": MAX_RECORD_BYTES,
+            "fetch.max.bytes": 4 * MAX_RECORD_BYTES,
+            "receive.message.max.bytes": 4 * MAX_RECORD_BYTES + 1024,
+        }
+    )
+    found: dict[Namespace, PublishedNamespace] = {}
+    try:
+        consumer.assign([TopicPartition(SNAPSHOTS, partition, OFFSET_BEGINNING)])
+        while True:
+            for message in consumer.consume(1000, timeout=0.2):
+                error = message.error()
+                if error is None:
+                    try:
+                        _take(found, codecs, message.key(), message.value())
+                    except UndecodableRecordError as fault:
+                        _log.warning("unreadable snapshot record", offset=message.offset(), error=str(fault))
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - confluent-kafka's name
+                    return found
+                elif not error.retriable():
+                    raise KafkaException(error)
+    finally:
+        consumer.close()
+
+
+def _take(
+    found: dict[Namespace, PublishedNamespace], codecs: Codecs, key: bytes | None, value: bytes | None
+) -> None:
+    parsed = decode_snapshot_key(key)
+    namespace = found.setdefault(parsed.namespace, PublishedNamespace())  # type: ignore[arg-type]
+    if isinstance(parsed, ManifestKey):
+        namespace.manifest = None if value is None else codecs.manifest.decode(value)
+    elif value is None:
+        namespace.versions.pop((parsed.collection, parsed.name), None)
+    else:
+        namespace.versions[parsed.collection, parsed.name] = codecs.resource.decode(value).version

@@ -1,0 +1,192 @@
+"""What a namespace's resources are, given the fold: computed for dirty services only. Pure.
+
+A view keeps what stands published (names, versions, digest) and answers with what differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from consumers.materializer.conversion import REVISION, SERVICE_ENTRIES
+from consumers.materializer.conversion.names import ServiceName, is_canonical, service_name
+from consumers.materializer.conversion.service_entry import (
+    encode_part,
+    encode_record,
+    is_named,
+    listed,
+    logical_port,
+)
+from schemas.digests import format_snapshot_digest, resource_digest
+from schemas.records import Change, ChangeKind, Manifest, ResourceRecord
+
+if TYPE_CHECKING:
+    from consumers.materializer.fold import FoldedService, PartitionState
+    from consumers.settings import ConversionSettings
+    from schemas.events import Datacenter, Namespace, ServiceKey
+
+MAX_CHANGES = 1000
+"""Changes named in a manifest; the counts tell of all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """What must be written to make the snapshot present; records with None are removals."""
+
+    records: dict[tuple[str, str], ResourceRecord | None]
+    manifest: Manifest
+
+
+@dataclass(slots=True)
+class NamespaceView:
+    """A namespace as it stands published: resource versions by (collection, name), and the digest's sum.
+
+    `update` computes what differs, `published` takes it in once it is committed.
+    """
+
+    namespace: Namespace
+    settings: ConversionSettings
+    versions: dict[tuple[str, str], str] = field(default_factory=dict)
+    digest: int = 0
+    manifest: Manifest | None = None
+    _names: dict[ServiceKey, ServiceName] = field(default_factory=dict)
+    _claims: dict[str, set[ServiceKey]] = field(default_factory=dict)
+
+    def adopt(self, versions: dict[tuple[str, str], str], manifest: Manifest) -> None:
+        """This is what stands published, read back from the snapshot topic."""
+        self.versions = versions
+        self.digest = sum(resource_digest(c, n, v) for (c, n), v in versions.items())
+        self.manifest = manifest
+
+    def update(self, state: PartitionState, dirty: set[ServiceKey], reason: str) -> Update | None:
+        """What brings the snapshot to the fold's state; None when that version stands already.
+
+        `dirty` are the services that may differ; the others are as they were published.
+        """
+        present = {key: self._instances_of(state, key) for key in dirty}
+        touched = self._claim(state, present)
+        records: dict[tuple[str, str], ResourceRecord | None] = {}
+        for key in touched:
+            former = self._names.pop(key, None)
+            if former is not None:
+                records[SERVICE_ENTRIES, former.resource] = None
+        for key, services in touched.items():
+            if services:
+                name = self._name(key)
+                self._names[key] = name
+                records[SERVICE_ENTRIES, name.resource] = self._convert(name, services)
+        return self._difference(state, records, reason)
+
+    def update_all(self, state: PartitionState, reason: str) -> Update | None:
+        """As `update`, over every service, and with the removal of published resources that none has."""
+        dirty = {key for ns in state.of_namespace(self.namespace).values() for key in ns.services}
+        update = self.update(state, dirty | self._names.keys(), reason)
+        known = {(SERVICE_ENTRIES, name.resource) for name in self._names.values()}
+        strangers: dict[tuple[str, str], ResourceRecord | None] = dict.fromkeys(self.versions.keys() - known)
+        if not strangers:
+            return update
+        return self._difference(state, (dict(update.records) if update else {}) | strangers, reason)
+
+    def published(self, update: Update) -> None:
+        """The update is committed."""
+        for (collection, name), record in update.records.items():
+            former = self.versions.pop((collection, name), None)
+            if former is not None:
+                self.digest -= resource_digest(collection, name, former)
+            if record is not None:
+                self.versions[collection, name] = record.version
+                self.digest += resource_digest(collection, name, record.version)
+        self.manifest = update.manifest
+
+    def _instances_of(self, state: PartitionState, key: ServiceKey) -> dict[Datacenter, FoldedService]:
+        """The service in each datacenter whose keyframe is whole; empty when none has an instance of it."""
+        found = {
+            datacenter: service
+            for datacenter, namespace in state.of_namespace(self.namespace).items()
+            if namespace.complete and (service := namespace.services.get(key)) is not None
+        }
+        return found if any(service.instances for service in found.values()) else {}
+
+    def _claim(
+        self, state: PartitionState, present: dict[ServiceKey, dict[Datacenter, FoldedService]]
+    ) -> dict[ServiceKey, dict[Datacenter, FoldedService]]:
+        """Notes who wants which name; the services to convert, those included whose names now collide or no longer do."""
+        touched = dict(present)
+        for key, services in present.items():
+            plain = service_name(self.settings, self.namespace, key)
+            for claim in (f"name {plain.resource}", f"host {plain.host}"):
+                claimants = self._claims.setdefault(claim, set())
+                if (key in claimants) == bool(services):
+                    continue
+                if services:
+                    claimants.add(key)
+                else:
+                    claimants.discard(key)
+                for other in claimants - touched.keys():
+                    touched[other] = self._instances_of(state, other)
+                if not claimants:
+                    del self._claims[claim]
+        return touched
+
+    def _name(self, key: ServiceKey) -> ServiceName:
+        plain = service_name(self.settings, self.namespace, key)
+        for claim in (f"name {plain.resource}", f"host {plain.host}"):
+            rivals = self._claims[claim]
+            if len(rivals) > 1 and [rival for rival in rivals if is_canonical(rival)] != [key]:
+                return service_name(self.settings, self.namespace, key, collides=True)
+        return plain
+
+    def _convert(self, name: ServiceName, services: dict[Datacenter, FoldedService]) -> ResourceRecord:
+        port = logical_port(
+            self.settings, (i for service in services.values() for i in service.instances.values())
+        )
+        parts = []
+        named = False
+        for datacenter, service in services.items():
+            service.use_port_name(port.name)
+            if service.part is None:
+                endpoints = listed(service.instances.values(), service.protect_threshold)
+                service.part = encode_part(datacenter, (instance.endpoint for instance in endpoints))
+                service.part_is_named = is_named(endpoints)
+            parts.append(service.part)
+            named = named or service.part_is_named
+        return encode_record(self.namespace, name, port, tuple(parts), named=named)
+
+    def _difference(
+        self, state: PartitionState, records: dict[tuple[str, str], ResourceRecord | None], reason: str
+    ) -> Update | None:
+        """The update that writes what differs of these records, and its manifest."""
+        changes = state.changes[self.namespace]
+        different = {
+            name: record
+            for name, record in records.items()
+            if self.versions.get(name) != (None if record is None else record.version)
+        }
+        if not different and self.manifest is not None and self.manifest.version == changes.version:
+            return None
+        kinds: dict[ChangeKind, list[Change]] = {kind: [] for kind in ChangeKind}
+        total, count = self.digest, len(self.versions)
+        for (collection, name), record in sorted(different.items(), key=lambda item: item[0]):
+            former = self.versions.get((collection, name))
+            kind = ChangeKind.REMOVED if record is None else ChangeKind.CHANGED if former else ChangeKind.ADDED
+            kinds[kind].append(Change(kind=kind, collection=collection, name=name))
+            count += (record is not None) - (former is not None)
+            total += 0 if record is None else resource_digest(collection, name, record.version)
+            total -= 0 if former is None else resource_digest(collection, name, former)
+        here = state.of_namespace(self.namespace)
+        manifest = Manifest(
+            namespace=self.namespace,
+            version=dict(changes.version),
+            digest=format_snapshot_digest(total),
+            resources=count,
+            added=len(kinds[ChangeKind.ADDED]),
+            changed=len(kinds[ChangeKind.CHANGED]),
+            removed=len(kinds[ChangeKind.REMOVED]),
+            changes=tuple(change for kind in kinds.values() for change in kind)[:MAX_CHANGES],
+            reason=reason,
+            converter=REVISION,
+            observed_at=changes.observed_at,
+            links={datacenter: state.datacenters[datacenter].link for datacenter in here},
+            suspect=tuple(datacenter for datacenter, namespace in here.items() if namespace.suspect),
+        )
+        return Update(records=different, manifest=manifest)

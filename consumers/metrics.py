@@ -1,0 +1,34 @@
+"""What the materializer counts; labels are kinds, reasons and partitions, never services."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+EVENTS = Counter("shiplog_materializer_events_total", "Events folded, by outcome.", ["outcome"])
+QUARANTINED = Counter("shiplog_materializer_quarantined_total", "Records set aside, by reason.", ["reason"])
+UNLISTED = Counter(
+    "shiplog_materializer_unlisted_instances_total", "Instances Istio would not accept, by reason.", ["reason"]
+)
+RESOURCES_WRITTEN = Counter("shiplog_materializer_resources_written_total", "Resource records and tombstones.")
+VERSIONS = Counter("shiplog_materializer_versions_total", "Manifests published.")
+TRANSACTIONS = Counter("shiplog_materializer_transactions_total", "Transactions, by outcome.", ["outcome"])
+RECOVERIES = Counter("shiplog_materializer_recoveries_total", "Partitions recovered.")
+RECOVERY_DIFFERENCES = Counter(
+    "shiplog_materializer_recovery_differences_total",
+    "Namespaces whose recovered content was not what stood published.",
+)
+BATCH = Histogram(
+    "shiplog_materializer_batch_events", "Events in a batch.", buckets=(1, 2, 5, 10, 50, 100, 500, 1000, 5000)
+)
+COMMIT_SECONDS = Histogram(
+    "shiplog_materializer_commit_seconds",
+    "A transaction from its first record to its commit.",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
+)
+EVENT_TO_SNAPSHOT = Histogram(
+    "shiplog_materializer_event_to_snapshot_seconds",
+    "From Nacos's push to the committed snapshot.",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 30),
+)
+PARTITIONS = Gauge("shiplog_materializer_partitions", "Partitions owned.")
+NAMESPACES = Gauge("shiplog_materializer_namespaces", "Namespaces published.")
+RESOURCES = Gauge("shiplog_materializer_resources", "Resources published.")
+SUSPECT = Gauge("shiplog_materializer_suspect_namespaces", "Namespaces with a hole in their events.")

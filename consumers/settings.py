@@ -1,0 +1,67 @@
+"""Settings of the materializer and of the conversion to Istio's resources."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator
+
+from runtime.settings import AdminSettings, Section
+from schemas.topics import REGISTRY_EVENTS
+
+ISTIO_PROTOCOLS = frozenset({"HTTP", "HTTPS", "GRPC", "HTTP2", "MONGO", "TCP", "TLS"})
+_PLACEHOLDERS = {"service": "s", "group": "g", "namespace": "n"}
+
+
+class DatacenterSettings(Section):
+    """What a datacenter adds to its endpoints where their metadata says nothing."""
+
+    locality: str = ""
+    network: str = ""
+
+
+class ConversionSettings(Section):
+    """How a service becomes a ServiceEntry. The defaults give the names of Nacos's own istio module."""
+
+    host: str = "{service}.{group}.{namespace}.nacos"
+    name: str = "{service}.{group}.{namespace}"
+    istio_namespace: str = "{namespace}"
+    protocol: str = "HTTP"
+    protocol_key: str = Field(default="protocol", description="metadata key that names the protocol")
+    port_key: str = Field(default="service-port", description="metadata key that names the logical port")
+    protocol_aliases: dict[str, str] = Field(
+        default={"dubbo": "TCP", "tri": "GRPC", "triple": "GRPC", "rest": "HTTP", "h2": "HTTP2", "h2c": "HTTP2"},
+        description="protocols that Istio does not know -> those that it does",
+    )
+    region_key: str = "region"
+    zone_key: str = "zone"
+    network_key: str = "network"
+    datacenters: dict[str, DatacenterSettings] = {}
+
+    @field_validator("host", "name", "istio_namespace")
+    @classmethod
+    def _is_template(cls, template: str) -> str:
+        try:
+            template.format(**_PLACEHOLDERS)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError("may hold {service}, {group} and {namespace} only") from error
+        return template
+
+    @field_validator("protocol")
+    @classmethod
+    def _is_protocol(cls, protocol: str) -> str:
+        if protocol.upper() not in ISTIO_PROTOCOLS:
+            raise ValueError(f"must be one of {', '.join(sorted(ISTIO_PROTOCOLS))}")
+        return protocol.upper()
+
+
+class MaterializerSettings(Section):
+    """How the log is folded and published."""
+
+    group: str = "shiplog-materializer"
+    event_topics: tuple[str, ...] = Field(default=(REGISTRY_EVENTS,), min_length=1)
+    instance: str = Field(
+        default="", description="unique and stable per process; empty: host name and admin port"
+    )
+    max_batch: int = Field(default=5000, ge=1)
+    idle_commit_s: float = Field(default=10.0, gt=0, description="how often offsets move when nothing changes")
+    transaction_timeout_s: float = Field(default=10.0, gt=1)
+    admin: AdminSettings = AdminSettings(port=9913)
