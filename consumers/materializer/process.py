@@ -243,19 +243,22 @@ class _Engine:
                 event = self._codecs.registry_event.decode(message.value())
             except UndecodableRecordError as fault:
                 partition.next_offsets[topic] = offset + 1
-                quarantined.append(self._quarantine(message, fault))
+                if not partition.recovering:  # else it was set aside when it was first read
+                    quarantined.append(self._quarantine(message, fault))
             else:
                 partition.apply(topic, offset, event)
             if partition.recovering and partition.has_caught_up():
                 # Events of this batch behind the last commit must not be compared with what stands published.
-                self._recover(partition)
+                self._recover(partition, quarantined)
         return quarantined
 
-    def _recover(self, partition: MaterializedPartition) -> None:
+    def _recover(self, partition: MaterializedPartition, quarantined: list[Quarantined]) -> None:
+        """Ends a recovery; commits what differs with all that was folded so far, for offsets cover it all."""
         started = time.monotonic()
         differing = list(partition.recovered())
         if differing:
-            self._commit(differing, [])
+            self._commit([*differing, *self._updates()], quarantined)
+            quarantined.clear()
         metrics.RECOVERIES.inc()
         _log.info(
             "partition recovered",
@@ -268,16 +271,19 @@ class _Engine:
         """Commits what the batch changed; offsets alone only now and then."""
         for partition in self._partitions.values():
             if partition.recovering and partition.has_caught_up():
-                self._recover(partition)
-        updates = [
+                self._recover(partition, quarantined)
+        updates = self._updates()
+        overdue = time.monotonic() - self._committed_at > self._settings.idle_commit_s
+        if updates or quarantined or overdue:
+            self._commit(updates, quarantined)
+
+    def _updates(self) -> list[tuple[NamespaceView, Update]]:
+        return [
             found
             for partition in self._partitions.values()
             if not partition.recovering
             for found in partition.updates()
         ]
-        overdue = time.monotonic() - self._committed_at > self._settings.idle_commit_s
-        if updates or quarantined or overdue:
-            self._commit(updates, quarantined)
 
     def _commit(self, updates: list[tuple[NamespaceView, Update]], quarantined: list[Quarantined]) -> None:
         """Writes resources, tombstones, manifests, history, quarantine and offsets in one transaction."""

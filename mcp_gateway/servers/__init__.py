@@ -1,0 +1,1 @@
+"""The gRPC servers around the sessions: bytes in and out, and nothing decided here."""

@@ -1,0 +1,107 @@
+"""The gRPC server: its services, its options, its start and end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from mcp_gateway.servers.stream import StreamServer, StreamStatus
+from mcp_gateway.sessions.ads import AdsFormat, AdsSession
+from mcp_gateway.sessions.mcp_source import McpFormat, McpSourceSession
+from runtime.errors import PortBusyError
+from schemas.protobuf.envoy_discovery.discovery_pb2 import DiscoveryRequest
+from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources
+
+if TYPE_CHECKING:
+    from mcp_gateway.publisher import Publisher
+    from mcp_gateway.settings import GatewaySettings
+
+MCP_SERVICE = "istio.mcp.v1alpha1.ResourceSource"
+ADS_SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+_UNLIMITED = -1
+
+
+class PilotServer:
+    """Serves MCP and ADS on one port; nothing is answered before `serve`."""
+
+    def __init__(self, settings: GatewaySettings, publisher: Publisher) -> None:
+        self._settings = settings
+        self.streams: dict[int, StreamStatus] = {}
+        self._server = grpc.aio.server(options=_options(settings))
+        mcp = StreamServer(
+            protocol="mcp",
+            publisher=publisher,
+            session=McpSourceSession,
+            message_format=McpFormat(),
+            parse=RequestResources.FromString,
+            max_streams=settings.max_streams,
+            streams=self.streams,
+        )
+        ads = StreamServer(
+            protocol="ads",
+            publisher=publisher,
+            session=AdsSession,
+            message_format=AdsFormat(),
+            parse=DiscoveryRequest.FromString,
+            max_streams=settings.max_streams,
+            streams=self.streams,
+        )
+        self._server.add_generic_rpc_handlers(
+            (
+                _stream_handler(MCP_SERVICE, "EstablishResourceStream", mcp.serve),
+                _stream_handler(ADS_SERVICE, "StreamAggregatedResources", ads.serve),
+            )
+        )
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (MCP_SERVICE, ADS_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    def bind(self) -> int:
+        """Takes the port; the number that it got.
+
+        Raises:
+            PortBusyError: another process has it.
+        """
+        address = f"{self._settings.host}:{self._settings.port}"
+        try:
+            return int(self._server.add_insecure_port(address))
+        except RuntimeError as error:
+            raise PortBusyError(f"cannot listen on {address} for Pilots; set another gateway.port") from error
+
+    async def serve(self) -> None:
+        """Answers from now on."""
+        await self._server.start()
+        for service in ("", MCP_SERVICE, ADS_SERVICE):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self) -> None:
+        """Takes no new streams, and ends those that are open."""
+        await self._health.enter_graceful_shutdown()
+        # Streams of Pilots never end by themselves: they are told to go at once, and reconnect elsewhere.
+        await asyncio.sleep(0)
+        await self._server.stop(grace=min(self._settings.drain_s, 1.0))
+
+
+def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_send_message_length", _UNLIMITED),
+        ("grpc.max_receive_message_length", settings.max_request_bytes),
+        ("grpc.so_reuseport", 0),  # a busy port must be an error
+        # Pilots ping every 30 s, also without a stream; a default server drops them for it after some minutes.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_ping_strikes", 0),
+    ]
+
+
+def _stream_handler(service: str, method: str, serve: Any) -> Any:
+    """A handler that takes and gives bytes: messages are encoded once, elsewhere."""
+    return grpc.method_handlers_generic_handler(
+        service, {method: grpc.stream_stream_rpc_method_handler(serve)}
+    )

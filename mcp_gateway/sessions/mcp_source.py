@@ -1,0 +1,60 @@
+"""The source's side of an MCP v1alpha1 stream, full pushes. Pure.
+
+A request is taken when its nonce is empty (it begins anew) or pending (it answers a push); others are stale.
+Every collection that a sink lists is answered, empty ones too: until then a Pilot never becomes ready.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mcp_gateway.errors import ProtocolError
+from mcp_gateway.sessions.framing import delimited
+from mcp_gateway.sessions.session import Received, Watches
+from schemas.protobuf.istio_mcp.mcp_pb2 import Resources
+
+if TYPE_CHECKING:
+    from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources
+
+COLLECTION_PREFIX = "istio/"
+_RESOURCES_TAG = 0x1A  # Resources.resources: field 3
+_NONCE_TAG = 0x2A  # Resources.nonce: field 5
+
+
+class McpFormat:
+    """A full push as `istio.mcp.v1alpha1.Resources`; its nonce is its version."""
+
+    def frame(self, resource: bytes) -> bytes:
+        """The resource as an entry of `resources`."""
+        return delimited(_RESOURCES_TAG, resource)
+
+    def envelope(self, name: str, version: str) -> tuple[bytes, bytes]:
+        """Version and collection before the resources, the nonce after them: fields in ascending order."""
+        head = Resources(system_version_info=version, collection=name).SerializeToString()
+        return head, delimited(_NONCE_TAG, version.encode())
+
+
+@dataclass(slots=True)
+class McpSourceSession:
+    """One sink's stream; `node` is what it called itself, which a stock Pilot leaves empty."""
+
+    node: str = ""
+    watches: Watches = field(default_factory=Watches)
+
+    def receive(self, request: RequestResources) -> Received:
+        """Takes a request.
+
+        Raises:
+            ProtocolError: it names no collection of Istio's, or too many on one stream.
+        """
+        collection = request.collection
+        if not collection.startswith(COLLECTION_PREFIX):
+            raise ProtocolError(f"unknown collection {collection[:100]!r}: collections begin with istio/")
+        self.node = self.node or request.sink_node.id
+        return self.watches.receive(
+            collection,
+            collection,
+            request.response_nonce,
+            request.error_detail if request.HasField("error_detail") else None,
+        )

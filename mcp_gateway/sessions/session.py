@@ -1,0 +1,68 @@
+"""What the protocols' sessions have in common: requests become answers and pushes. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mcp_gateway.errors import ProtocolError
+from mcp_gateway.sessions.watch import Answer, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from google.rpc.status_pb2 import Status
+
+MAX_WATCHES = 200
+"""Collections on one stream: a Pilot asks for about twenty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A request, understood: which watch it is about, what it means, and the peer's complaint if any."""
+
+    watch: Watch
+    answer: Answer
+    version: str | None = None
+    code: int = 0
+    message: str = ""
+
+
+@dataclass(slots=True)
+class Watches:
+    """A stream's watches by the peer's own name of the collection, in the order in which it asked."""
+
+    _watches: dict[str, Watch] = field(default_factory=dict)
+
+    def receive(
+        self, collection: str, asked_as: str, nonce: str, error: Status | None
+    ) -> Received:
+        """Takes a request.
+
+        The first one for a collection is initial whatever its nonce, and so is a later one without a nonce.
+
+        Raises:
+            ProtocolError: too many collections on one stream.
+        """
+        initial = not nonce
+        watch = self._watches.get(asked_as)
+        if watch is None:
+            if len(self._watches) >= MAX_WATCHES:
+                raise ProtocolError(f"more than {MAX_WATCHES} collections on one stream")
+            watch = self._watches[asked_as] = Watch(collection, asked_as)
+            initial = True
+        answer = watch.request(nonce, initial=initial, error=error is not None)
+        version = nonce if answer in {Answer.ACK, Answer.NACK} else None
+        if error is None:
+            return Received(watch, answer, version)
+        return Received(watch, answer, version, error.code, error.message)
+
+    def due(self, version_of: Callable[[str], str]) -> Iterator[Watch]:
+        """The watches whose collection's present version is to be sent now: they are marked as on their way."""
+        for watch in self._watches.values():
+            if watch.next(version_of(watch.collection)):
+                yield watch
+
+    def __iter__(self) -> Iterator[Watch]:
+        """The watches, in the order in which they were asked for."""
+        return iter(self._watches.values())

@@ -1,0 +1,40 @@
+"""Settings of the gateway."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from runtime.settings import AdminSettings, Section
+
+
+class GatewaySettings(Section):
+    """Where Pilots find the gateway, and how much they may ask of it."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=9901, ge=0, le=65535)
+    allow_plaintext: bool = Field(default=False, description="listen without TLS beyond this machine")
+    max_streams: int = Field(default=5000, ge=1)
+    max_request_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
+    drain_s: float = Field(default=5.0, ge=0, description="for streams to end by themselves on SIGTERM")
+    admin: AdminSettings = AdminSettings(port=9911)
+
+    @model_validator(mode="after")
+    def _plaintext_stays_here(self) -> Self:
+        if not self.allow_plaintext and not _is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host} is reachable from outside, and streams are not encrypted: "
+                "set gateway.allow_plaintext if the network is trusted"
+            )
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,111 @@
+"""What a group of Pilots sees: collections, their versions, and each message encoded once for all streams. Pure.
+
+There is one view for now, of all namespaces. A collection's version is the sum of its resources' digests: it
+is the same on every gateway and after every restart, and two gateways send the same bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from schemas.digests import format_snapshot_digest
+
+if TYPE_CHECKING:
+    from mcp_gateway.resources import EncodedResource
+    from mcp_gateway.store import AppliedChanges, SnapshotStore
+
+
+class MessageFormat(Protocol):
+    """How a protocol writes a full push; see `mcp_gateway.sessions`."""
+
+    def frame(self, resource: bytes) -> bytes:
+        """One encoded resource as it stands in the message."""
+
+    def envelope(self, name: str, version: str) -> tuple[bytes, bytes]:
+        """What stands before and after the resources; `name` is what the peer asked for."""
+
+
+@dataclass(slots=True)
+class Collection:
+    """The resources of a collection by name."""
+
+    resources: dict[str, EncodedResource] = field(default_factory=dict)
+    digest: int = 0
+    observed_at: int = 0
+
+    @property
+    def version(self) -> str:
+        """The content's version, as 32 hex digits."""
+        return format_snapshot_digest(self.digest)
+
+
+@dataclass(slots=True)
+class View:
+    """Collections, and the messages made of them.
+
+    A message is kept until its collection changes; the frames that it is joined from are kept as long as
+    their resource, so a change of one resource encodes one resource.
+    """
+
+    name: str = "default"
+    collections: dict[str, Collection] = field(default_factory=dict)
+    _frames: dict[tuple[str, type[MessageFormat]], dict[str, bytes]] = field(default_factory=dict)
+    _messages: dict[tuple[str, type[MessageFormat], str], bytes] = field(default_factory=dict)
+
+    def fill(self, store: SnapshotStore) -> None:
+        """Takes in everything that the store holds."""
+        for snapshot in store.namespaces.values():
+            observed_at = snapshot.manifest.observed_at if snapshot.manifest else 0
+            for (name, resource_name), resource in snapshot.resources.items():
+                self._put(name, resource_name, resource, observed_at)
+
+    def apply(self, changes: AppliedChanges) -> set[str]:
+        """Takes in what a manifest changed; the collections whose version is new."""
+        changed = {collection for collection, _ in changes.resources}
+        before = {name: self.version(name) for name in changed}
+        for (collection, name), resource in changes.resources.items():
+            self._put(collection, name, resource, changes.observed_at)
+        return {name for name in changed if self.version(name) != before[name]}
+
+    def version(self, collection: str) -> str:
+        """The version of a collection; empty ones have one, too."""
+        known = self.collections.get(collection)
+        return format_snapshot_digest(0) if known is None else known.version
+
+    def observed_at(self, collection: str) -> int:
+        """When Nacos's last change of the collection was seen, microseconds (UTC); 0 for an empty one."""
+        known = self.collections.get(collection)
+        return 0 if known is None else known.observed_at
+
+    def message(self, collection: str, message_format: MessageFormat, asked_as: str) -> bytes:
+        """The full push of a collection at its present version: the same bytes for every stream."""
+        kind = type(message_format)
+        message = self._messages.get((collection, kind, asked_as))
+        if message is None:
+            before, after = message_format.envelope(asked_as, self.version(collection))
+            message = b"".join((before, *self._framed(collection, message_format), after))
+            self._messages[collection, kind, asked_as] = message
+        return message
+
+    def _framed(self, collection: str, message_format: MessageFormat) -> list[bytes]:
+        known = self.collections.get(collection)
+        if known is None:
+            return []
+        frames = self._frames.setdefault((collection, type(message_format)), {})
+        for name in known.resources.keys() - frames.keys():
+            frames[name] = message_format.frame(known.resources[name].encoded)
+        return [frames[name] for name in sorted(frames)]
+
+    def _put(self, collection: str, name: str, resource: EncodedResource | None, observed_at: int) -> None:
+        known = self.collections.setdefault(collection, Collection())
+        former = known.resources.pop(name, None)
+        known.digest += (0 if resource is None else resource.digest) - (0 if former is None else former.digest)
+        known.observed_at = max(known.observed_at, observed_at)
+        if resource is not None:
+            known.resources[name] = resource
+        for (of, _), frames in self._frames.items():
+            if of == collection:
+                frames.pop(name, None)
+        for key in [key for key in self._messages if key[0] == collection]:
+            del self._messages[key]
