@@ -101,9 +101,12 @@ class SnapshotStore:
     def waiting_for(self) -> str:
         """What keeps it from being complete; empty when it is."""
         if not self.has_read_all:
-            return f"{self.partitions - len(self._ends_reached)} of {self.partitions} partitions not read yet"
-        wrong = sorted(name for name, snapshot in self.namespaces.items() if not snapshot.matches)
-        return f"digest mismatch in {', '.join(wrong[:5])}" if wrong else ""
+            left = self.partitions - len(self._ends_reached)
+            return f"{left} of {self.partitions} partitions are not read yet"
+        if not self.namespaces:
+            return "nothing was published yet: an empty answer would take every service from a mesh"
+        wrong = sorted(name for name, held in self.namespaces.items() if held.manifest is None or not held.matches)
+        return f"no matching manifest in {', '.join(wrong[:5])}" if wrong else ""
 
     def _namespace(self, namespace: str) -> NamespaceSnapshot:
         snapshot = self.namespaces.get(namespace)

@@ -1,0 +1,55 @@
+# Everything here works on a fresh clone: the virtual environment and the jars are made when they are missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help run check test test-fast bench soak generate lock format clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(READY): requirements/dev.txt pyproject.toml
+	@sh deploy/require.sh $(PYTHON)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+run: $(READY) ## Kafka, Nacos, shiplog and a demo, with a live view; SHIPLOG_UP="--fresh" passes options
+	@$(BIN)/shiplog up --demo $(SHIPLOG_UP)
+
+check: $(READY) ## lint, format, types, import rules, generated code, compose file
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python deploy/check_compose.py
+	$(BIN)/python schemas/generate.py --check
+
+test-fast: $(READY) ## unit and property tests
+	$(BIN)/pytest tests/unit tests/property
+
+test: check ## check, and every test, on real Kafka and real Nacos
+	@sh deploy/require.sh $(PYTHON) go
+	$(BIN)/pytest
+
+bench: $(READY) ## every benchmark; see bench/README.md for one at a time
+	$(BIN)/python -m bench all
+
+soak: $(READY) ## the long loops: kills and random changes
+	SHIPLOG_SOAK=1 $(BIN)/pytest tests/integration -k "kill or outage" --timeout 3600
+
+generate: $(READY) ## protobuf code
+	$(BIN)/python schemas/generate.py
+
+lock: $(READY) ## requirements/*.txt from pyproject.toml
+	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements/run.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements/dev.txt pyproject.toml
+
+format: $(READY) ## rewrites the code in the agreed format
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+clean: ## removes what was made, data and jars included
+	rm -rf $(VENV) .local .shiplog

@@ -1,0 +1,5 @@
+"""`python -m shiplog`."""
+
+from shiplog.cli import main
+
+main()

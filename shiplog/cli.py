@@ -1,0 +1,166 @@
+"""The command line: each command reads its settings, and hands over to a process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from producers.errors import ProducerError
+from runtime.errors import SettingsError, ShellError
+from runtime.kafka_topics import TopicKeeper
+from runtime.lifecycle import configure_logging, run_async, run_threaded
+from schemas.errors import SchemaError
+from schemas.topics import TopicSettings, topic_settings
+from shiplog import __version__
+from shiplog.errors import CommandError
+from shiplog.settings import Settings, read_settings
+from shiplog.up import up
+from shiplog.watch.command import watch
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+app = typer.Typer(
+    help="A replayable log between Nacos and Istio.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+topics_app = typer.Typer(help="Creates and checks the Kafka topics.", no_args_is_help=True)
+app.add_typer(topics_app, name="topics")
+app.command()(up)
+app.command()(watch)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", envvar="SHIPLOG_CONFIG", help="YAML file; SHIPLOG_ variables win over it."),
+]
+OutputOption = Annotated[str, typer.Option("--output", "-o", help="text or json")]
+
+
+def main() -> None:
+    """Runs a command: 0 done, 1 failed, 2 wrong usage or settings; an operator's mistake has no stack trace."""
+    try:
+        app()
+    except SettingsError as error:
+        _fail(error, EXIT_USAGE)
+    except (ShellError, SchemaError, ProducerError, CommandError) as error:
+        _fail(error, EXIT_FAILED)
+
+
+def _fail(error: Exception, code: int) -> None:
+    sys.stderr.write(f"shiplog: {error}\n")
+    sys.exit(code)
+
+
+@app.command()
+def listen(config: ConfigOption = None) -> None:
+    """Watches a Nacos cluster and publishes its changes to Kafka.
+
+    Example: SHIPLOG_NACOS__SERVERS='["http://nacos:8848"]' shiplog listen --config shiplog.yaml
+    """
+    from producers.listener.process import Listener  # noqa: PLC0415 - each process loads only its own libraries
+
+    settings = _start("listener", config)
+    listener = Listener(
+        kafka=settings.kafka,
+        topics=settings.topics,
+        nacos=settings.nacos,
+        settings=settings.listener,
+        registry=settings.registry(),
+    )
+    run_async(listener.run)
+
+
+@app.command()
+def materialize(config: ConfigOption = None) -> None:
+    """Folds registry events into versioned snapshots.
+
+    Example: SHIPLOG_KAFKA__SERVERS=kafka:9092 shiplog materialize
+    """
+    from consumers.materializer.process import Materializer  # noqa: PLC0415 - as in listen
+
+    settings = _start("materializer", config)
+    materializer = Materializer(
+        kafka=settings.kafka,
+        topics=settings.topics,
+        settings=settings.materializer,
+        conversion=settings.conversion,
+        registry=settings.registry(),
+    )
+    run_threaded(materializer.run)
+
+
+@app.command()
+def gateway(config: ConfigOption = None) -> None:
+    """Streams snapshots to Pilots over MCP and ADS.
+
+    Example: SHIPLOG_GATEWAY__PORT=9901 shiplog gateway --config shiplog.yaml
+    """
+    from mcp_gateway.process import Gateway  # noqa: PLC0415 - as in listen
+
+    settings = _start("gateway", config)
+
+    async def run(stop: object) -> None:
+        gateway = Gateway(
+            kafka=settings.kafka,
+            topics=settings.topics,
+            settings=settings.gateway,
+            registry=settings.registry(),
+        )
+        await gateway.run(stop)  # type: ignore[arg-type]
+
+    run_async(run)
+
+
+@topics_app.command("ensure")
+def topics_ensure(config: ConfigOption = None, output: OutputOption = "text") -> None:
+    """Creates the topics that are missing and checks all of them.
+
+    Example: shiplog topics ensure --config shiplog.yaml --output json
+    """
+    settings = read_settings(config)
+    created = TopicKeeper(settings.kafka, settings.topics).ensure(_wanted(settings))
+    if output == "json":
+        typer.echo(json.dumps({"created": created}))
+    else:
+        typer.echo("\n".join(f"created {name}" for name in created) or "all topics are as they should be")
+
+
+@topics_app.command("check")
+def topics_check(config: ConfigOption = None, output: OutputOption = "text") -> None:
+    """Checks the topics; exit code 1 where one would lose or mix data.
+
+    Example: shiplog topics check && shiplog listen
+    """
+    settings = read_settings(config)
+    TopicKeeper(settings.kafka, settings.topics).check(_wanted(settings))
+    typer.echo(json.dumps({"ok": True}) if output == "json" else "all topics are as they should be")
+
+
+@app.command()
+def version(output: OutputOption = "text") -> None:
+    """Prints the version.
+
+    Example: shiplog version --output json
+    """
+    typer.echo(json.dumps({"version": __version__}) if output == "json" else f"shiplog {__version__}")
+
+
+def _start(process: str, config: Path | None) -> Settings:
+    settings = read_settings(config)
+    configure_logging(settings.log, process)
+    return settings
+
+
+def _wanted(settings: Settings) -> tuple[TopicSettings, ...]:
+    return topic_settings(event_retention_days=settings.topics.event_retention_days)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""What can go wrong with a command.
+
+    CommandError
+    ├── PrerequisiteError   a program, a jar or a port that a command needs is missing or taken
+    └── StackError          a part of the local stack did not start, or ended
+"""
+
+
+class CommandError(Exception):
+    """The root of this package's errors: their text is for a person."""
+
+
+class PrerequisiteError(CommandError):
+    """A program or a port that a command needs."""
+
+
+class StackError(CommandError):
+    """A part of the local stack did not start, or ended."""

@@ -1,0 +1,42 @@
+"""The settings of all processes: one tree, one file, one set of environment variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from consumers.settings import ConversionSettings, MaterializerSettings
+from mcp_gateway.settings import GatewaySettings
+from producers.settings import ListenerSettings, NacosSettings
+from runtime.settings import (
+    KafkaSettings,
+    LogSettings,
+    SchemaRegistrySettings,
+    ShiplogSettings,
+    TopicsSettings,
+    load_settings,
+)
+from schemas.schema_registry import HttpSchemaRegistry
+
+
+class Settings(ShiplogSettings):
+    """Everything that can be set; each process reads the sections that concern it."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    schema_registry: SchemaRegistrySettings = SchemaRegistrySettings()
+    topics: TopicsSettings = TopicsSettings()
+    log: LogSettings = LogSettings()
+    nacos: NacosSettings = NacosSettings()
+    listener: ListenerSettings = ListenerSettings()
+    materializer: MaterializerSettings = MaterializerSettings()
+    conversion: ConversionSettings = ConversionSettings()
+    gateway: GatewaySettings = GatewaySettings()
+
+    def registry(self) -> HttpSchemaRegistry | None:
+        """The schema registry, where one is set."""
+        url = self.schema_registry.url
+        return None if url is None else HttpSchemaRegistry(url.get_secret_value())
+
+
+def read_settings(path: Path | None) -> Settings:
+    """The settings of a file and the environment; raises SettingsError that names every fault."""
+    return load_settings(Settings, path)

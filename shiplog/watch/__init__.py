@@ -1,0 +1,1 @@
+"""`shiplog watch`: what a Pilot would get, change by change."""
