@@ -1,8 +1,8 @@
 """What can go wrong while the log is folded.
 
-    ConsumerError
-    ├── ConversionError     a resource that Pilots would not accept
-    └── RecoveryError       the log no longer holds what recovery needs
+ConsumerError
+├── ConversionError     a resource that Pilots would not accept
+└── RecoveryError       the log no longer holds what recovery needs
 """
 
 

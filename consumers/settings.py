@@ -28,13 +28,20 @@ class ConversionSettings(Section):
     protocol_key: str = Field(default="protocol", description="metadata key that names the protocol")
     port_key: str = Field(default="service-port", description="metadata key that names the logical port")
     protocol_aliases: dict[str, str] = Field(
-        default={"dubbo": "TCP", "tri": "GRPC", "triple": "GRPC", "rest": "HTTP", "h2": "HTTP2", "h2c": "HTTP2"},
+        default={
+            "dubbo": "TCP",
+            "tri": "GRPC",
+            "triple": "GRPC",
+            "rest": "HTTP",
+            "h2": "HTTP2",
+            "h2c": "HTTP2",
+        },
         description="protocols that Istio does not know -> those that it does",
     )
     region_key: str = "region"
     zone_key: str = "zone"
     network_key: str = "network"
-    datacenters: dict[str, DatacenterSettings] = {}
+    datacenters: dict[str, DatacenterSettings] = Field(default_factory=dict)
 
     @field_validator("host", "name", "istio_namespace")
     @classmethod
@@ -58,9 +65,7 @@ class MaterializerSettings(Section):
 
     group: str = "shiplog-materializer"
     event_topics: tuple[str, ...] = Field(default=(REGISTRY_EVENTS,), min_length=1)
-    instance: str = Field(
-        default="", description="unique and stable per process; empty: host name and admin port"
-    )
+    instance: str = Field(default="", description="unique and stable per process; empty: host name and admin port")
     max_batch: int = Field(default=5000, ge=1)
     idle_commit_s: float = Field(default=10.0, gt=0, description="how often offsets move when nothing changes")
     transaction_timeout_s: float = Field(default=10.0, gt=1)

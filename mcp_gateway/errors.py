@@ -1,7 +1,7 @@
 """What can go wrong between a gateway and a Pilot.
 
-    GatewayError
-    └── ProtocolError   the peer broke the protocol: its stream ends, no one else's
+GatewayError
+└── ProtocolError   the peer broke the protocol: its stream ends, no one else's
 """
 
 

@@ -149,7 +149,10 @@ class Gateway:
             changes = self._store.put_manifest(key, value)  # type: ignore[arg-type]
             if changes is None:
                 metrics.DIGEST_MISMATCHES.inc()
-                _log.error("a manifest does not match what is held; the last good snapshot stands", namespace=key.namespace)
+                _log.error(
+                    "a manifest does not match what is held; the last good snapshot stands",
+                    namespace=key.namespace,
+                )
                 continue
             metrics.APPLIED.inc()
             if self._complete.is_set():

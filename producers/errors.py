@@ -1,11 +1,11 @@
 """What can go wrong between a Nacos cluster and the log.
 
-    ProducerError
-    ├── NacosError
-    │   ├── NacosUnavailableError   the server can't be reached, is starting, or the connection ended
-    │   ├── NacosRefusedError       the server answered with an error code
-    │   └── NacosGarbageError       the server sent what the protocol does not know
-    └── TenureLostError             the partition belongs to another listener now
+ProducerError
+├── NacosError
+│   ├── NacosUnavailableError   the server can't be reached, is starting, or the connection ended
+│   ├── NacosRefusedError       the server answered with an error code
+│   └── NacosGarbageError       the server sent what the protocol does not know
+└── TenureLostError             the partition belongs to another listener now
 """
 
 

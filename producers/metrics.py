@@ -8,7 +8,9 @@ RECONNECTS = Counter(
     "shiplog_listener_reconnects_total", "Connections to Nacos that ended, by cause.", ["datacenter", "cause"]
 )
 BAD_INSTANCES = Counter(
-    "shiplog_listener_bad_instances_total", "Instances that can't be used, by reason.", ["datacenter", "reason"]
+    "shiplog_listener_bad_instances_total",
+    "Instances that can't be used, by reason.",
+    ["datacenter", "reason"],
 )
 GARBAGE = Counter("shiplog_listener_garbage_total", "Messages of Nacos that can't be read.", ["datacenter"])
 REMOVALS_WITHHELD = Counter(
@@ -18,9 +20,7 @@ REMOVALS_WITHHELD = Counter(
 )
 KEYFRAMES = Counter("shiplog_listener_keyframes_total", "Keyframes laid, by reason.", ["datacenter", "reason"])
 LOST = Counter("shiplog_listener_events_lost_total", "Events Kafka refused for good.", ["datacenter", "reason"])
-OVERSIZED = Counter(
-    "shiplog_listener_oversized_total", "Events too large for the log, left out.", ["datacenter"]
-)
+OVERSIZED = Counter("shiplog_listener_oversized_total", "Events too large for the log, left out.", ["datacenter"])
 SERVICES = Gauge("shiplog_listener_services", "Services watched.", ["datacenter"])
 INSTANCES = Gauge("shiplog_listener_instances", "Instances last stated.", ["datacenter"])
 PARTITIONS = Gauge("shiplog_listener_partitions", "Partitions owned.", ["datacenter"])

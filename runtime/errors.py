@@ -1,9 +1,9 @@
 """What stops a process, said so that its operator can act.
 
-    ShellError
-    ├── SettingsError       settings that can't be used: every fault at once, each with its name
-    ├── KafkaUnusableError  Kafka can't be reached, or refuses for good
-    └── PortBusyError       an address that another process listens on
+ShellError
+├── SettingsError       settings that can't be used: every fault at once, each with its name
+├── KafkaUnusableError  Kafka can't be reached, or refuses for good
+└── PortBusyError       an address that another process listens on
 """
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import (  # type: ignore[attr-defined] - re-exported without saying so
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from runtime.errors import KafkaUnusableError
 from schemas.errors import WrongTopicError
@@ -70,9 +75,7 @@ class TopicKeeper:
         if faults:
             raise WrongTopicError("\n".join(faults))
 
-    def _faults(
-        self, topic: TopicSettings, present: dict[str, int], policies: dict[str, str]
-    ) -> list[str]:
+    def _faults(self, topic: TopicSettings, present: dict[str, int], policies: dict[str, str]) -> list[str]:
         if topic.name not in present:
             return [f"topic {topic.name} does not exist: run `shiplog topics ensure`"]
         faults = []

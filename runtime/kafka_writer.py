@@ -64,9 +64,7 @@ class KafkaWriter:
             KafkaException: the record can't be sent at all (too large, fatal producer error).
         """
         try:
-            self._producer.produce(
-                topic, value=value, key=key, partition=partition, on_delivery=self._delivered
-            )
+            self._producer.produce(topic, value=value, key=key, partition=partition, on_delivery=self._delivered)
         except BufferError:
             return False
         return True

@@ -61,8 +61,7 @@ class IncludeDatacenter:
 ControlBody = Freeze | Unfreeze | Pin | Unpin | Release | ExcludeDatacenter | IncludeDatacenter
 
 _BODIES: dict[str, type[ControlBody]] = {
-    kind.__name__: kind
-    for kind in (Freeze, Unfreeze, Pin, Unpin, Release, ExcludeDatacenter, IncludeDatacenter)
+    kind.__name__: kind for kind in (Freeze, Unfreeze, Pin, Unpin, Release, ExcludeDatacenter, IncludeDatacenter)
 }
 
 

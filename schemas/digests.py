@@ -26,12 +26,12 @@ def instance_digest(instance: Instance) -> int:
     Every text is preceded by its length, so no two instances write the same bytes.
     """
     metadata = instance.metadata
-    parts = [
+    head = (
         f"{len(instance.ip)}:{instance.ip}{instance.port};{len(instance.cluster)}:{instance.cluster}"
         f"{instance.weight!r};{instance.healthy:d}{instance.enabled:d}{instance.ephemeral:d}"
-    ]
-    parts += [f"{len(k)}:{k}{len(v)}:{v}" for k, v in sorted(metadata.items())]
-    text = "".join(parts).encode("utf-8", "surrogatepass")
+    )
+    labels = "".join([f"{len(k)}:{k}{len(v)}:{v}" for k, v in sorted(metadata.items())])
+    text = (head + labels).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 

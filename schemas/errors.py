@@ -1,9 +1,9 @@
 """What can go wrong with what travels.
 
-    SchemaError
-    ├── UndecodableRecordError     bytes that are not what their topic holds
-    ├── SchemaRegistryError     the schema registry refused or could not be reached
-    └── WrongTopicError         a topic whose settings would lose or mix data
+SchemaError
+├── UndecodableRecordError     bytes that are not what their topic holds
+├── SchemaRegistryError     the schema registry refused or could not be reached
+└── WrongTopicError         a topic whose settings would lose or mix data
 """
 
 

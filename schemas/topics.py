@@ -61,12 +61,8 @@ def topic_settings(*, event_retention_days: int = 30) -> tuple[TopicSettings, ..
         TopicSettings(name=CONTROL_EVENTS, cleanup=Cleanup.DELETE),
         TopicSettings(name=SNAPSHOTS, cleanup=Cleanup.COMPACT),
         TopicSettings(name=SNAPSHOT_HISTORY, cleanup=Cleanup.DELETE, retention_ms=days),
-        TopicSettings(
-            name=DELIVERIES, cleanup=Cleanup.DELETE, retention_ms=days, carries_namespaces=False
-        ),
-        TopicSettings(
-            name=QUARANTINE, cleanup=Cleanup.DELETE, retention_ms=days, carries_namespaces=False
-        ),
+        TopicSettings(name=DELIVERIES, cleanup=Cleanup.DELETE, retention_ms=days, carries_namespaces=False),
+        TopicSettings(name=QUARANTINE, cleanup=Cleanup.DELETE, retention_ms=days, carries_namespaces=False),
     )
 
 

@@ -1,8 +1,8 @@
 """What can go wrong with a command.
 
-    CommandError
-    ├── PrerequisiteError   a program, a jar or a port that a command needs is missing or taken
-    └── StackError          a part of the local stack did not start, or ended
+CommandError
+├── PrerequisiteError   a program, a jar or a port that a command needs is missing or taken
+└── StackError          a part of the local stack did not start, or ended
 """
 
 

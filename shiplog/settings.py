@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 
 from consumers.settings import ConversionSettings, MaterializerSettings
 from mcp_gateway.settings import GatewaySettings
@@ -16,6 +15,10 @@ from runtime.settings import (
     load_settings,
 )
 from schemas.schema_registry import HttpSchemaRegistry
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Settings(ShiplogSettings):

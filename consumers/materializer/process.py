@@ -84,9 +84,7 @@ class Materializer:
             ShellError, WrongTopicError: it can't start; the text says why.
         """
         self._readiness.wait_for("partitions", "no partition held yet")
-        admin = AdminServer(
-            self._settings.admin, self._readiness, {"partitions": lambda _: self._status}
-        )
+        admin = AdminServer(self._settings.admin, self._readiness, {"partitions": lambda _: self._status})
         admin.start()
         TopicKeeper(self._kafka, self._topics).check(
             topic_settings(event_retention_days=self._topics.event_retention_days)
@@ -193,11 +191,12 @@ class _Engine:
         """Reads back what stands published, and goes back to where the fold must begin."""
         committed = consumer.committed(assigned, timeout=_KAFKA_TIMEOUT_S)
         numbers = sorted({tp.partition for tp in committed})
+        published = read_published(self._kafka, self._codecs, numbers, self._client_id)
         for number in numbers:
             self._partitions[number] = MaterializedPartition(
                 number=number,
                 settings=self._conversion,
-                published=read_published(self._kafka, self._codecs, number, self._client_id),
+                published=published[number],
                 live_from={tp.topic: tp.offset for tp in committed if tp.partition == number and tp.offset > 0},
             )
         starts = []

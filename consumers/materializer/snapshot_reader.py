@@ -1,4 +1,4 @@
-"""Reads back what stands published in one partition of `shiplog.snapshots`."""
+"""Reads back what stands published in `shiplog.snapshots`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from schemas.errors import UndecodableRecordError
 from schemas.topics import MAX_RECORD_BYTES, SNAPSHOTS, ManifestKey, decode_snapshot_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from runtime.settings import KafkaSettings
     from schemas.avro_codec import Codecs
     from schemas.events import Namespace
@@ -29,11 +31,11 @@ class PublishedNamespace:
 
 
 def read_published(
-    kafka: KafkaSettings, codecs: Codecs, partition: int, client_id: str
-) -> dict[Namespace, PublishedNamespace]:
-    """The resources' versions and manifests of a partition's namespaces, as last committed.
+    kafka: KafkaSettings, codecs: Codecs, partitions: Sequence[int], client_id: str
+) -> dict[int, dict[Namespace, PublishedNamespace]]:
+    """By partition, the resources' versions and manifests of its namespaces, as last committed.
 
-    Blocks until the end of the partition. Records that can't be decoded are logged and passed over: what they
+    Blocks until the end of every partition. Records that can't be decoded are logged and passed over: what they
     held counts as not published, and is published again.
 
     Raises:
@@ -52,21 +54,23 @@ def read_published(
             "receive.message.max.bytes": 4 * MAX_RECORD_BYTES + 1024,
         }
     )
-    found: dict[Namespace, PublishedNamespace] = {}
+    found: dict[int, dict[Namespace, PublishedNamespace]] = {number: {} for number in partitions}
+    unfinished = set(partitions)
     try:
-        consumer.assign([TopicPartition(SNAPSHOTS, partition, OFFSET_BEGINNING)])
-        while True:
+        consumer.assign([TopicPartition(SNAPSHOTS, number, OFFSET_BEGINNING) for number in partitions])
+        while unfinished:
             for message in consumer.consume(1000, timeout=0.2):
-                error = message.error()
+                error, number = message.error(), message.partition() or 0
                 if error is None:
                     try:
-                        _take(found, codecs, message.key(), message.value())
+                        _take(found[number], codecs, message.key(), message.value())
                     except UndecodableRecordError as fault:
                         _log.warning("unreadable snapshot record", offset=message.offset(), error=str(fault))
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - confluent-kafka's name
-                    return found
+                    unfinished.discard(number)
                 elif not error.retriable():
                     raise KafkaException(error)
+        return found
     finally:
         consumer.close()
 

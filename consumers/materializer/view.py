@@ -110,7 +110,10 @@ class NamespaceView:
     def _claim(
         self, state: PartitionState, present: dict[ServiceKey, dict[Datacenter, FoldedService]]
     ) -> dict[ServiceKey, dict[Datacenter, FoldedService]]:
-        """Notes who wants which name; the services to convert, those included whose names now collide or no longer do."""
+        """Notes who wants which name.
+
+        The services to convert: those of `present`, and those whose names now collide or no longer do.
+        """
         touched = dict(present)
         for key, services in present.items():
             plain = service_name(self.settings, self.namespace, key)

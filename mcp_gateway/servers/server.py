@@ -102,6 +102,4 @@ def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
 
 def _stream_handler(service: str, method: str, serve: Any) -> Any:
     """A handler that takes and gives bytes: messages are encoded once, elsewhere."""
-    return grpc.method_handlers_generic_handler(
-        service, {method: grpc.stream_stream_rpc_method_handler(serve)}
-    )
+    return grpc.method_handlers_generic_handler(service, {method: grpc.stream_stream_rpc_method_handler(serve)})

@@ -24,16 +24,17 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
-R = TypeVar("R", contravariant=True)
+Request = TypeVar("Request")
+Request_contra = TypeVar("Request_contra", contravariant=True)
 
 
-class Session(Protocol[R]):
+class Session(Protocol[Request_contra]):
     """A protocol's state machine."""
 
     node: str
     watches: Watches
 
-    def receive(self, request: R) -> Received | None:
+    def receive(self, request: Request_contra) -> Received | None:
         """Takes a request; raises ProtocolError."""
 
 
@@ -67,7 +68,7 @@ class StreamStatus:
         }
 
 
-class StreamServer(Generic[R]):
+class StreamServer(Generic[Request]):
     """Serves streams of one protocol.
 
     A stream waits for two things, the peer's next request and a change of the view; everything else follows
@@ -79,9 +80,9 @@ class StreamServer(Generic[R]):
         *,
         protocol: str,
         publisher: Publisher,
-        session: Callable[[], Session[R]],
+        session: Callable[[], Session[Request]],
         message_format: MessageFormat,
-        parse: Callable[[bytes], R],
+        parse: Callable[[bytes], Request],
         max_streams: int,
         streams: dict[int, StreamStatus],
     ) -> None:
@@ -138,7 +139,7 @@ class StreamServer(Generic[R]):
                 request.cancel()
                 change.cancel()
 
-    def _take(self, session: Session[R], request: R, status: StreamStatus) -> None:
+    def _take(self, session: Session[Request], request: Request, status: StreamStatus) -> None:
         received = session.receive(request)
         status.node = session.node
         if received is None:
@@ -167,7 +168,7 @@ class StreamServer(Generic[R]):
             status.latency_s = time.time() - observed_at
             metrics.PUSH_TO_ACK.labels(self._protocol).observe(status.latency_s)
 
-    async def _push(self, context: Any, session: Session[R]) -> None:
+    async def _push(self, context: Any, session: Session[Request]) -> None:
         view = self._publisher.view
         for watch in session.watches.due(view.version):
             message = view.message(watch.collection, self._format, watch.asked_as)

@@ -34,9 +34,7 @@ class Watches:
 
     _watches: dict[str, Watch] = field(default_factory=dict)
 
-    def receive(
-        self, collection: str, asked_as: str, nonce: str, error: Status | None
-    ) -> Received:
+    def receive(self, collection: str, asked_as: str, nonce: str, error: Status | None) -> Received:
         """Takes a request.
 
         The first one for a collection is initial whatever its nonce, and so is a later one without a nonce.

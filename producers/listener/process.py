@@ -75,7 +75,9 @@ class Listener:
         admin = AdminServer(self._settings.admin, self._readiness, {"services": self._debug_services})
         admin.start()
         keeper = TopicKeeper(self._kafka, self._topics)
-        await asyncio.to_thread(keeper.check, topic_settings(event_retention_days=self._topics.event_retention_days))
+        await asyncio.to_thread(
+            keeper.check, topic_settings(event_retention_days=self._topics.event_retention_days)
+        )
         loop = asyncio.get_running_loop()
         client_id = f"shiplog-listener-{self._settings.datacenter}-{socket.gethostname()}-{os.getpid()}"
         writer = KafkaWriter(
@@ -83,7 +85,7 @@ class Listener:
             client_id=client_id,
             max_queued_records=self._settings.queue_records,
             max_queued_bytes=self._settings.queue_bytes,
-            on_lost=lambda reason: loop.call_soon_threadsafe(self._lost, reason),
+            on_lost=lambda reason: _on_loop(loop, self._lost, reason),
         )
         self._publication = Publication(
             settings=self._settings, codec=self._codec, writer=writer, link_of=self._link_of
@@ -220,7 +222,7 @@ class Listener:
                 },
             }
         page, size = int(query.get("page", "1")), 100
-        services = sorted(list(watched[0].view.observed.items()))[(page - 1) * size : page * size]
+        services = sorted(watched[0].view.observed.items())[(page - 1) * size : page * size]
         return {
             "namespace": namespace,
             "page": page,

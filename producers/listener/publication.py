@@ -251,7 +251,7 @@ class Publication:
             if error.args[0].name() != "MSG_SIZE_TOO_LARGE":
                 raise
             metrics.OVERSIZED.labels(self._settings.datacenter).inc()
-            _log.error("an event is too large for the log and is left out", namespace=namespace, event=type(body))  # noqa: TRY400 - the trace says nothing more
+            _log.error("an event is too large for the log and is left out", namespace=namespace, event=type(body))
             return
         if not taken:
             raise _QueueFullError

@@ -37,9 +37,7 @@ class Session:
         self.sequence += 1
 
 
-def keyframe_due(
-    *, deltas: int, instances: int, age_s: float, min_events: int, max_age_s: float
-) -> bool:
+def keyframe_due(*, deltas: int, instances: int, age_s: float, min_events: int, max_age_s: float) -> bool:
     """Whether a partition's namespaces need new keyframes.
 
     So recovery and replay never read more than a few times the size of the state.

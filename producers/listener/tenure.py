@@ -98,8 +98,7 @@ class TenureKeeper:
             now_ms = int(time.time() * 1000)
             epochs = {number: max(former.get(number, 0) + 1, now_ms) for number in sorted(self._unclaimed)}
             claims = [
-                TopicPartition(REGISTRY_EVENTS, number, 0, metadata=str(epoch))
-                for number, epoch in epochs.items()
+                TopicPartition(REGISTRY_EVENTS, number, 0, metadata=str(epoch)) for number, epoch in epochs.items()
             ]
             for claim in self._consumer.commit(offsets=claims, asynchronous=False) or ():
                 if claim.error is not None:

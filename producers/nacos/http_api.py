@@ -25,7 +25,7 @@ _RENEW_AT = 0.8
 class CatalogPage(NamedTuple):
     """What Nacos lists of a namespace's services: how many there are, and those of the page."""
 
-    count: int
+    total: int
     services: frozenset[ServiceKey]
 
 
@@ -70,7 +70,7 @@ class NacosHttp:
 
     async def count_services(self, namespace: Namespace) -> int:
         """How many services the namespace has: a cheap look for change."""
-        return (await self._catalog(namespace, page_size=1)).count
+        return (await self._catalog(namespace, page_size=1)).total
 
     async def list_services(self, namespace: Namespace) -> CatalogPage:
         """The services of all groups, empty ones included."""
@@ -91,7 +91,7 @@ class NacosHttp:
         if not isinstance(entries, list) or not isinstance(count, int):
             raise NacosGarbageError(f"a catalog without services: {str(answer)[:200]}")
         return CatalogPage(
-            count=count,
+            total=count,
             services=frozenset(
                 ServiceKey(str(entry["groupName"]), str(entry["name"]))
                 for entry in entries

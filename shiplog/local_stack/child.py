@@ -8,13 +8,13 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shiplog.errors import StackError
 from shiplog.local_stack import tether
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Callable, Mapping
 
 _LOG_LINES_SHOWN = 15

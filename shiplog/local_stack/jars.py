@@ -27,7 +27,15 @@ def bring_jars(system: str, folder: Path) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     for stale in target.glob("*.jar"):
         stale.unlink()
-    command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={target}"]
+    command = [
+        maven,
+        "-q",
+        "-B",
+        "-f",
+        str(pom),
+        "dependency:copy-dependencies",
+        f"-DoutputDirectory={target}",
+    ]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         raise PrerequisiteError(

@@ -47,7 +47,13 @@ def kafka_broker(*, jars: Path, data: Path, port: int, controller_port: int, log
         name="Kafka",
         command=[
             *("java", "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
-            *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classes, "kafka.Kafka", str(properties)),
+            *(
+                "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+                "-cp",
+                classes,
+                "kafka.Kafka",
+                str(properties),
+            ),
         ],
         log=log,
         directory=data,
@@ -56,20 +62,11 @@ def kafka_broker(*, jars: Path, data: Path, port: int, controller_port: int, log
 
 def answers(port: int) -> bool:
     """Whether the broker on that port of this machine answers."""
-    admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0, "logger": _silent()})
+    admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0})
     try:
         return bool(admin.list_topics(timeout=2).brokers)
     except KafkaException:
         return False
-
-
-def _silent() -> object:
-    import logging  # noqa: PLC0415 - only to say nothing
-
-    logger = logging.getLogger("shiplog.kafka-probe")
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = False
-    return logger
 
 
 def _properties(records: Path, port: int, controller_port: int) -> str:

@@ -41,7 +41,9 @@ class LiveView:
         for name, held in namespaces.items():
             if self._versions.get(name) not in (None, held["version"]):
                 offsets = " ".join(str(offset) for offset in (held["version"] or {}).values())
-                self.note(f"{name}: version {offsets}, {held['resources']} resources, digest {held['digest'][:12]}")
+                self.note(
+                    f"{name}: version {offsets}, {held['resources']} resources, digest {held['digest'][:12]}"
+                )
             self._versions[name] = held["version"]
         return Group(
             self._address_panel(),
@@ -57,7 +59,8 @@ class LiveView:
             f"Nacos    {addresses['nacos']}/nacos",
             f"Kafka    {addresses['kafka']}",
             f"gateway  {addresses['gateway']}  (MCP and ADS)",
-            f"admin    {addresses['listener_admin']}  {addresses['materializer_admin']}  {addresses['gateway_admin']}",
+            "admin    "
+            + "  ".join(addresses[f"{name}_admin"] for name in ("listener", "materializer", "gateway")),
             f"logs     {addresses['data_dir']}/logs",
         ]
         return Panel("\n".join(lines), title="shiplog", title_align="left")

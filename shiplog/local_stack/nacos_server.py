@@ -39,7 +39,12 @@ def nacos_server(*, jars: Path, home: Path, port: int, log: Path, istio_module: 
         name="Nacos",
         command=[
             *("java", "-Xms512m", "-Xmx1g", "-Dnacos.standalone=true", f"-Dnacos.home={home.absolute()}"),
-            *("--add-opens", "java.base/java.lang=ALL-UNNAMED", "--add-opens", "java.base/java.util=ALL-UNNAMED"),
+            *(
+                "--add-opens",
+                "java.base/java.lang=ALL-UNNAMED",
+                "--add-opens",
+                "java.base/java.util=ALL-UNNAMED",
+            ),
             *("-cp", class_path(jars), "com.alibaba.nacos.Nacos"),
             f"--spring.config.additional-location=file:{conf.absolute()}/",
         ],

@@ -6,7 +6,6 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -21,6 +20,7 @@ from shiplog.local_stack.jars import bring_jars
 from shiplog.local_stack.prerequisites import require_free_port, require_java
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Callable
 
     from shiplog.settings import Settings

@@ -80,7 +80,5 @@ def pushes_over_ads(address: str, type_url: str) -> Iterator[Pushed]:
                 size=len(data),
             )
             requests.put(
-                DiscoveryRequest(
-                    type_url=push.type_url, version_info=push.version_info, response_nonce=push.nonce
-                )
+                DiscoveryRequest(type_url=push.type_url, version_info=push.version_info, response_nonce=push.nonce)
             )

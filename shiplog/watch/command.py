@@ -29,7 +29,8 @@ def watch(
     address: Annotated[str, typer.Option(help="The gateway's host:port.")] = "127.0.0.1:9901",
     protocol: Annotated[Literal["mcp", "ads"], typer.Option(help="mcp or ads")] = "mcp",
     collection: Annotated[
-        str | None, typer.Option(help="MCP collection, or ADS type such as networking.istio.io/v1/ServiceEntry.")
+        str | None,
+        typer.Option(help="MCP collection, or ADS type such as networking.istio.io/v1/ServiceEntry."),
     ] = None,
     output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="text or json")] = "text",
     once: Annotated[bool, typer.Option("--once", help="Print the first push and end.")] = False,  # noqa: FBT002 - typer's form

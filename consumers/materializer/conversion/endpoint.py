@@ -175,8 +175,6 @@ def _protocol(settings: ConversionSettings, metadata: dict[str, str]) -> str:
     return protocol if protocol in ISTIO_PROTOCOLS else ""
 
 
-
-
 def _logical_port(settings: ConversionSettings, metadata: dict[str, str]) -> int:
     named = metadata.get(settings.port_key, "")
     return int(named) if named.isascii() and named.isdigit() and 1 <= int(named[:6]) <= 65535 else 0
