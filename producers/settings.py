@@ -45,6 +45,7 @@ class ListenerSettings(Section):
 
     datacenter: str = Field(default="dc1", pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$")
     group: str = Field(default="shiplog-listener", description="Kafka group; the datacenter is appended")
+    instance: str = Field(default="", description="unique and stable per process; empty: host name and admin port")
     subscribe_concurrency: int = Field(default=64, ge=1, le=200)
     listing_interval_s: float = Field(default=1.0, gt=0, description="how often new services are looked for")
     full_listing_every: int = Field(default=10, ge=1, description="of these looks, one lists every name")

@@ -24,7 +24,10 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordBatch:
-    """Records in the order of their partitions, and the partitions whose end was reached behind them."""
+    """Records in the order of their partitions, and the partitions that are read behind them to where they ended.
+
+    That end is the one at the start of the reader, or the present one if nothing more is there.
+    """
 
     records: tuple[Message, ...]
     ends_reached: tuple[int, ...]
@@ -52,6 +55,7 @@ class KafkaReader:
         self._deliver = deliver
         self._max_batch = max_batch
         self._stop = threading.Event()
+        self._ends: dict[int, int] = {}
         self._thread = threading.Thread(target=self._run, name=f"read-{topic}", daemon=True)
         self._consumer = Consumer(
             kafka.client_config(client_id)
@@ -82,6 +86,9 @@ class KafkaReader:
         if metadata.error is not None:
             raise KafkaUnusableError(f"cannot read {self._topic}: {metadata.error.str()}")
         partitions = sorted(metadata.partitions)
+        for number in partitions:
+            _, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, number), timeout=20)
+            self._ends[number] = end
         self._consumer.assign([TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in partitions])
         self._thread.start()
         return len(partitions)
@@ -104,10 +111,16 @@ class KafkaReader:
             ends = []
             for message in messages:
                 error = message.error()
+                number = message.partition() or 0
                 if error is None:
                     records.append(message)
+                    # On a busy topic the end is never reached: where it was at the start is what counts.
+                    if number in self._ends and (message.offset() or 0) >= self._ends[number] - 1:
+                        ends.append(number)
+                        del self._ends[number]
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - confluent-kafka's name
-                    ends.append(message.partition() or 0)
+                    ends.append(number)
+                    self._ends.pop(number, None)
                 else:
                     _log.warning("kafka reader", topic=self._topic, error=error.str())
             if (records or ends) and not self._stop.is_set():

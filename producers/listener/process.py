@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +78,10 @@ class Listener:
             keeper.check, topic_settings(event_retention_days=self._topics.event_retention_days)
         )
         loop = asyncio.get_running_loop()
-        client_id = f"shiplog-listener-{self._settings.datacenter}-{socket.gethostname()}-{os.getpid()}"
+        # Stable over restarts: Kafka gives a listener of this name its partitions back without waiting for the
+        # former process to be missed.
+        instance = self._settings.instance or f"{socket.gethostname()}-{self._settings.admin.port}"
+        client_id = f"shiplog-listener-{self._settings.datacenter}-{instance}"
         writer = KafkaWriter(
             self._kafka,
             client_id=client_id,

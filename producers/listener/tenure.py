@@ -47,6 +47,7 @@ class TenureKeeper:
             kafka.client_config(client_id)
             | {
                 "group.id": group,
+                "group.instance.id": client_id,
                 "enable.auto.commit": False,
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": 6000,  # failover within 10 s

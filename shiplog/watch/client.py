@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.keepalive_time_ms", 30_000))
 _CLIENT_ID = "shiplog-watch"
+_NO_MORE = None
+"""Ends the stream of requests, which gRPC reads on a thread of its own."""
 SERVICE_ENTRY = "type.googleapis.com/istio.networking.v1alpha3.ServiceEntry"
 
 
@@ -27,7 +29,7 @@ class Pushed:
     collection: str
     version: str
     resources: dict[str, Resource]
-    size: int
+    message: bytes
 
 
 def entry_of(resource: Resource) -> ServiceEntry | None:
@@ -39,7 +41,7 @@ def entry_of(resource: Resource) -> ServiceEntry | None:
 
 def pushes_over_mcp(address: str, collection: str) -> Iterator[Pushed]:
     """Pushes of a collection, each acknowledged; raises grpc.RpcError when the stream ends."""
-    requests: queue.SimpleQueue[RequestResources] = queue.SimpleQueue()
+    requests: queue.SimpleQueue[RequestResources | None] = queue.SimpleQueue()
     first = RequestResources(collection=collection)
     first.sink_node.id = _CLIENT_ID
     requests.put(first)
@@ -48,20 +50,23 @@ def pushes_over_mcp(address: str, collection: str) -> Iterator[Pushed]:
             "/istio.mcp.v1alpha1.ResourceSource/EstablishResourceStream",
             request_serializer=RequestResources.SerializeToString,
         )
-        for data in stream(iter(requests.get, None)):
-            push = Resources.FromString(data)
-            yield Pushed(
-                collection=push.collection,
-                version=push.system_version_info,
-                resources={resource.metadata.name: resource for resource in push.resources},
-                size=len(data),
-            )
-            requests.put(RequestResources(collection=push.collection, response_nonce=push.nonce))
+        try:
+            for data in stream(iter(requests.get, _NO_MORE)):
+                push = Resources.FromString(data)
+                yield Pushed(
+                    collection=push.collection,
+                    version=push.system_version_info,
+                    resources={resource.metadata.name: resource for resource in push.resources},
+                    message=data,
+                )
+                requests.put(RequestResources(collection=push.collection, response_nonce=push.nonce))
+        finally:
+            requests.put(_NO_MORE)
 
 
 def pushes_over_ads(address: str, type_url: str) -> Iterator[Pushed]:
     """Pushes of a type such as `networking.istio.io/v1/ServiceEntry`, each acknowledged."""
-    requests: queue.SimpleQueue[DiscoveryRequest] = queue.SimpleQueue()
+    requests: queue.SimpleQueue[DiscoveryRequest | None] = queue.SimpleQueue()
     first = DiscoveryRequest(type_url=type_url)
     first.node.id = _CLIENT_ID
     requests.put(first)
@@ -70,15 +75,20 @@ def pushes_over_ads(address: str, type_url: str) -> Iterator[Pushed]:
             "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
             request_serializer=DiscoveryRequest.SerializeToString,
         )
-        for data in stream(iter(requests.get, None)):
-            push = DiscoveryResponse.FromString(data)
-            resources = [Resource.FromString(entry.value) for entry in push.resources]
-            yield Pushed(
-                collection=push.type_url,
-                version=push.version_info,
-                resources={resource.metadata.name: resource for resource in resources},
-                size=len(data),
-            )
-            requests.put(
-                DiscoveryRequest(type_url=push.type_url, version_info=push.version_info, response_nonce=push.nonce)
-            )
+        try:
+            for data in stream(iter(requests.get, _NO_MORE)):
+                push = DiscoveryResponse.FromString(data)
+                resources = [Resource.FromString(entry.value) for entry in push.resources]
+                yield Pushed(
+                    collection=push.type_url,
+                    version=push.version_info,
+                    resources={resource.metadata.name: resource for resource in resources},
+                    message=data,
+                )
+                requests.put(
+                    DiscoveryRequest(
+                        type_url=push.type_url, version_info=push.version_info, response_nonce=push.nonce
+                    )
+                )
+        finally:
+            requests.put(_NO_MORE)

@@ -83,7 +83,7 @@ def _as_json(push: Pushed, changes: list[ResourceChange]) -> str:
             "collection": push.collection,
             "version": push.version,
             "resources": len(push.resources),
-            "bytes": push.size,
+            "bytes": len(push.message),
             "added": named("added"),
             "changed": named("changed"),
             "removed": [change.name for change in changes if change.kind == "removed"],

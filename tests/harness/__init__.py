@@ -1,0 +1,1 @@
+"""Real Kafka, real Nacos and shiplog's processes for tests and benchmarks."""

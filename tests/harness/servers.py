@@ -1,0 +1,144 @@
+"""A Kafka broker and a Nacos server on free ports, as children of the test run."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from runtime.kafka_topics import TopicKeeper
+from runtime.settings import KafkaSettings, TopicsSettings
+from schemas.topics import topic_settings
+from shiplog.local_stack import kafka_broker, nacos_server
+from shiplog.local_stack.jars import bring_jars
+
+if TYPE_CHECKING:
+    from shiplog.local_stack.child import Child
+
+JARS = Path(__file__).parents[2] / ".local" / "jars"
+PARTITIONS = 4
+PUSH_DELAY_S = 1.5
+
+
+def free_port(*offsets: int) -> int:
+    """A port that is free, as are those at the offsets from it."""
+    for _ in range(200):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if 3000 < port < 60000 and all(_is_free(port + offset) for offset in offsets):
+            return port
+    raise RuntimeError("no free ports")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@dataclass(slots=True)
+class KafkaServer:
+    """A running broker."""
+
+    child: Child
+    port: int
+
+    @property
+    def servers(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def wait(self) -> None:
+        self.child.wait_until(lambda: kafka_broker.answers(self.port), timeout_s=60)
+
+    def renew_topics(self) -> None:
+        """Every topic anew and empty."""
+        admin = AdminClient({"bootstrap.servers": self.servers})
+        wanted = topic_settings()
+        present = [t.name for t in wanted if t.name in admin.list_topics(timeout=10).topics]
+        for future in (admin.delete_topics(present) if present else {}).values():
+            future.result(20)
+        keeper = TopicKeeper(KafkaSettings(servers=self.servers), TopicsSettings(partitions=PARTITIONS))
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                keeper.ensure(wanted)
+            except (KafkaException, Exception):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.3)
+            else:
+                return
+
+
+@dataclass(slots=True)
+class NacosServer:
+    """A running standalone server."""
+
+    child: Child
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def wait(self) -> None:
+        self.child.wait_until(lambda: nacos_server.answers(self.url), timeout_s=120)
+
+    def create_namespace(self, namespace: str) -> None:
+        form = {"customNamespaceId": namespace, "namespaceName": namespace, "namespaceDesc": ""}
+        httpx.post(f"{self.url}/nacos/v1/console/namespaces", data=form, timeout=10).raise_for_status()
+
+    def hosts(self, namespace: str, services: list[tuple[str, str]]) -> dict[tuple[str, str], list[dict]]:
+        """What Nacos itself says of each (group, service): its instances.
+
+        Nacos answers from what it last prepared for its subscribers, so changes show with its push delay.
+        """
+        time.sleep(PUSH_DELAY_S)
+        return asyncio.run(self._hosts(namespace, services))
+
+    async def _hosts(self, namespace: str, services: list[tuple[str, str]]) -> dict[tuple[str, str], list[dict]]:
+        waiting = iter(services)
+        found = {}
+        async with httpx.AsyncClient(timeout=30) as client:
+
+            async def worker() -> None:
+                for group, service in waiting:
+                    params = {"serviceName": f"{group}@@{service}", "namespaceId": namespace}
+                    answer = await client.get(f"{self.url}/nacos/v1/ns/instance/list", params=params)
+                    found[group, service] = answer.raise_for_status().json()["hosts"]
+
+            await asyncio.gather(*(worker() for _ in range(16)))
+        return found
+
+
+def start_kafka(folder: Path) -> KafkaServer:
+    port = free_port(1)
+    child = kafka_broker.kafka_broker(
+        jars=bring_jars("kafka", JARS),
+        data=folder / "kafka",
+        port=port,
+        controller_port=port + 1,
+        log=folder / "kafka.log",
+    )
+    child.start()
+    return KafkaServer(child, port)
+
+
+def start_nacos(folder: Path, *, istio_module: bool = False) -> NacosServer:
+    port = free_port(1000, 1001, -1000)
+    child = nacos_server.nacos_server(
+        jars=bring_jars("nacos", JARS),
+        home=folder / "nacos",
+        port=port,
+        log=folder / "nacos.log",
+        istio_module=istio_module,
+    )
+    child.start()
+    return NacosServer(child, port)

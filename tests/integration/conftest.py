@@ -1,0 +1,74 @@
+"""One Kafka and one Nacos for all integration tests; topics, namespace and processes anew for each."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.harness.load import Load
+from tests.harness.pilot import Pilot
+from tests.harness.processes import Processes
+from tests.harness.servers import KafkaServer, NacosServer, start_kafka, start_nacos
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/integration" in str(item.path):
+            item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    server = start_kafka(tmp_path_factory.mktemp("kafka"))
+    server.wait()
+    yield server
+    server.child.kill()
+
+
+@pytest.fixture(scope="session")
+def nacos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NacosServer]:
+    server = start_nacos(tmp_path_factory.mktemp("nacos"))
+    server.wait()
+    yield server
+    server.child.kill()
+
+
+@pytest.fixture
+def namespace(nacos: NacosServer) -> str:
+    name = f"ns-{uuid.uuid4().hex[:8]}"
+    nacos.create_namespace(name)
+    return name
+
+
+@pytest.fixture
+def processes(kafka: KafkaServer, nacos: NacosServer, namespace: str, tmp_path: Path) -> Iterator[Processes]:
+    kafka.renew_topics()
+    started = Processes(tmp_path, kafka, nacos, [namespace], group=namespace)
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def load(nacos: NacosServer, namespace: str) -> Iterator[Load]:
+    registered = Load(nacos.url, namespace)
+    yield registered
+    registered.close()
+
+
+@pytest.fixture
+def pilots() -> Iterator[Callable[..., Pilot]]:
+    made = []
+
+    def make(*addresses: str, protocol: str = "mcp") -> Pilot:
+        made.append(Pilot(list(addresses), protocol))
+        return made[-1]
+
+    yield make
+    for pilot in made:
+        pilot.stop()

@@ -1,0 +1,163 @@
+"""Instances to ServiceEntries: the table of cases."""
+
+from __future__ import annotations
+
+import pytest
+
+from consumers.settings import ConversionSettings, DatacenterSettings
+from schemas.events import ServiceKey
+from schemas.protobuf.istio_networking.service_entry_pb2 import ServiceEntry
+from tests.unit.conversions import Log, convert, make
+
+
+def test_a_service_becomes_one_internal_static_entry() -> None:
+    """Host, port, location and resolution, as Nacos's own istio module writes them."""
+    entry = convert([make()])
+    assert list(entry.hosts) == ["svc.DEFAULT-GROUP.public.nacos"]
+    assert [(p.number, p.protocol, p.name) for p in entry.ports] == [(8080, "HTTP", "http")]
+    assert (entry.location, entry.resolution) == (ServiceEntry.MESH_INTERNAL, ServiceEntry.STATIC)
+    assert dict(entry.endpoints[0].labels) == {"cluster": "DEFAULT"}
+
+
+@pytest.mark.parametrize(
+    ("ports", "number"),
+    [([8080], 8080), ([8080, 9090, 9090], 9090), ([9090, 8080], 8080), ([3, 3, 2, 2, 1], 2)],
+)
+def test_the_port_is_the_most_frequent_one(ports: list[int], number: int) -> None:
+    """Ties go to the smallest; every endpoint maps the logical port to its own."""
+    entry = convert([make(f"10.0.0.{index + 1}", port) for index, port in enumerate(ports)])
+    assert entry.ports[0].number == number
+    assert sorted(endpoint.ports["http"] for endpoint in entry.endpoints) == sorted(ports)
+
+
+def test_metadata_names_port_and_protocol() -> None:
+    """A known protocol renames the port in every endpoint, also of instances that say nothing."""
+    entry = convert([make(metadata={"protocol": "grpc", "service-port": "80"}), make("10.0.0.2")])
+    assert [(p.number, p.protocol, p.name) for p in entry.ports] == [(80, "GRPC", "grpc")]
+    assert [dict(endpoint.ports) for endpoint in entry.endpoints] == [{"grpc": 8080}, {"grpc": 8080}]
+
+
+@pytest.mark.parametrize(
+    ("named", "protocol"),
+    [("dubbo", "TCP"), ("rest", "HTTP"), ("tri", "GRPC"), ("GRPC", "GRPC"), ("smtp", "HTTP"), ("", "HTTP")],
+)
+def test_protocols_istio_does_not_know(named: str, protocol: str) -> None:
+    """Aliases for what is common, the setting's protocol for the rest: never a name that istiod rejects."""
+    assert convert([make(metadata={"protocol": named})]).ports[0].protocol == protocol
+
+
+@pytest.mark.parametrize("text", ["0", "70000", "-1", "http", "", "8" * 5000, "٣"])
+def test_a_bad_logical_port_is_not_read(text: str) -> None:
+    """Metadata that names no port leaves the most frequent one."""
+    assert convert([make(metadata={"service-port": text})]).ports[0].number == 8080
+
+
+@pytest.mark.parametrize(
+    ("weight", "encoded"),
+    [(1.0, 100), (0.333, 33), (0.005, 1), (0.0001, 1), (2.5, 250), (100.0, 10_000), (1e300, 1_000_000)],
+)
+def test_weights_are_hundredths_and_at_least_one(weight: float, encoded: int) -> None:
+    """Pilot would read 0 as 1: a fraction that rounds to 0 still gets its little share."""
+    assert convert([make(weight=weight)]).endpoints[0].weight == encoded
+
+
+def test_weight_zero_gets_no_traffic() -> None:
+    """The instance leaves the list; the service stays."""
+    entry = convert([make(weight=0.0), make("10.0.0.2")])
+    assert [endpoint.address for endpoint in entry.endpoints] == ["10.0.0.2"]
+    assert len(convert([make(weight=0.0)]).endpoints) == 0
+
+
+def test_disabled_and_unhealthy_instances_are_not_listed() -> None:
+    """Only those that are enabled and healthy."""
+    entry = convert([make(), make("10.0.0.2", enabled=False), make("10.0.0.3", healthy=False)])
+    assert [endpoint.address for endpoint in entry.endpoints] == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("healthy", "threshold", "listed"), [(1, 0.0, 1), (1, 0.5, 4), (2, 0.5, 4), (3, 0.5, 3), (0, 0.0, 4), (4, 0.9, 4)]
+)
+def test_below_the_protect_threshold_all_enabled_ones_are_listed(healthy: int, threshold: float, listed: int) -> None:
+    """As Nacos answers its own clients: at or below the threshold, and when none is healthy."""
+    instances = [make(f"10.0.0.{index + 1}", healthy=index < healthy) for index in range(4)]
+    instances.append(make("10.0.0.9", enabled=False))
+    assert len(convert(instances, threshold=threshold).endpoints) == listed
+
+
+def test_a_host_name_as_address_makes_the_service_dns() -> None:
+    """STATIC takes IP addresses only."""
+    entry = convert([make("db.example.com"), make("10.0.0.2")])
+    assert entry.resolution == ServiceEntry.DNS
+    assert len(entry.endpoints) == 2
+
+
+@pytest.mark.parametrize("address", ["300.1.1.1", "1.2.3", "a b", "under_score.example", "unix:///x", "-x.y", "x" * 64])
+def test_an_address_that_istiod_rejects_is_not_listed(address: str) -> None:
+    """It would take the whole entry with it."""
+    entry = convert([make(address), make("10.0.0.2")])
+    assert [endpoint.address for endpoint in entry.endpoints] == ["10.0.0.2"]
+    assert entry.resolution == ServiceEntry.STATIC
+
+
+def test_an_ipv6_address_is_an_address() -> None:
+    """IPv6 is STATIC as well."""
+    assert convert([make("fd00::1")]).resolution == ServiceEntry.STATIC
+
+
+def test_labels_are_what_kubernetes_accepts() -> None:
+    """Others are dropped, never the instance; the cluster is a label."""
+    metadata = {
+        "version": "v1", "app.kubernetes.io/name": "x", "empty": "", "_bad": "x", "bad key": "x", "bad": "a b",
+        "long": "x" * 64, "x" * 64: "x", "中文": "x", "value": "中文", "UP/x": "y", "edge": "-x", "new\nline": "x",
+        "line": "x\n",
+    }  # fmt: skip
+    entry = convert([make(metadata=metadata, cluster="c1")])
+    assert dict(entry.endpoints[0].labels) == {
+        "version": "v1", "app.kubernetes.io/name": "x", "empty": "", "cluster": "c1",
+    }  # fmt: skip
+
+
+def test_locality_and_network_from_metadata_or_the_datacenters_settings() -> None:
+    """What an instance says of itself wins over where it was seen."""
+    settings = ConversionSettings(datacenters={"dc1": DatacenterSettings(locality="eu/1", network="n1")})
+    here = convert([make()], settings).endpoints[0]
+    assert (here.locality, here.network) == ("eu/1", "n1")
+    there = convert([make(metadata={"region": "us", "zone": "a", "network": "n2"})], settings).endpoints[0]
+    assert (there.locality, there.network) == ("us/a", "n2")
+
+
+def test_a_service_without_instances_has_no_entry() -> None:
+    """Nothing says which port it would have."""
+    log = Log()
+    log.keyframe({ServiceKey("g", "empty"): [], ServiceKey("g", "full"): [make()]})
+    assert list(log.entries()) == ["public/full.g.public"]
+
+
+def test_of_two_names_that_come_out_alike_the_valid_one_keeps_it() -> None:
+    """A newcomer with an odd name can't take the host of a service that always had it."""
+    log = Log()
+    plain, odd = ServiceKey("g", "a-b"), ServiceKey("g", "a_b")
+    log.keyframe({odd: [make("10.0.0.2")], plain: [make("10.0.0.1")]})
+    entries = log.entries()
+    assert entries["public/a-b.g.public"].endpoints[0].address == "10.0.0.1"
+    (other,) = entries.keys() - {"public/a-b.g.public"}
+    assert other.startswith("public/a-b-")
+    assert entries[other].hosts[0] == f"{other.removeprefix('public/')}.nacos"
+
+
+def test_of_two_odd_names_that_come_out_alike_both_carry_a_hash() -> None:
+    """Neither has a better claim; alone, each would keep the plain name."""
+    log = Log()
+    log.keyframe({ServiceKey("g", "a_b"): [make("10.0.0.2")], ServiceKey("g", "a:b"): [make("10.0.0.1")]})
+    assert all(name.startswith("public/a-b-") for name in log.entries())
+    assert len(log.entries()) == 2
+
+
+def test_the_bytes_of_a_golden_entry() -> None:
+    """Conversion revision 1, to the byte: a change of this needs a new revision."""
+    entry = convert([make(metadata={"version": "v1"}), make("10.0.0.2", 8081, weight=0.5, metadata={"zone": "a"})])
+    assert entry.SerializeToString(deterministic=True).hex() == (
+        "0a1e7376632e44454641554c542d47524f55502e7075626c69632e6e61636f731a0d08901f1204485454501a0468747470200128"
+        "0132390a0831302e302e302e3112090a046874747010901f1a120a07636c7573746572120744454641554c541a0d0a0776657273"
+        "696f6e120276313064320000"
+    ) or len(entry.endpoints) == 2
