@@ -9,17 +9,13 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
-
-from schemas.avro_codec import codecs
-from schemas.topics import SNAPSHOT_HISTORY
 from tests.harness.load import GROUP, expected_endpoints
+from tests.harness.logs import read_history
 from tests.harness.pilot import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from schemas.records import Manifest
     from tests.harness.load import Load
     from tests.harness.pilot import Pilot
     from tests.harness.processes import Process, Processes
@@ -29,34 +25,6 @@ SOAK = bool(os.environ.get("SHIPLOG_SOAK"))
 SERVICES = 100
 KILLS = 100 if SOAK else 3
 OUTAGE_S = 30
-
-
-def read_history(kafka: KafkaServer) -> list[Manifest]:
-    """Every manifest ever published, in order."""
-    return read_all(kafka, SNAPSHOT_HISTORY, codecs().manifest.decode)
-
-
-def read_all(kafka: KafkaServer, topic: str, decode: Callable[[bytes], object]) -> list:
-    consumer = Consumer(
-        {
-            "bootstrap.servers": kafka.servers,
-            "group.id": "test-unused",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-        }
-    )
-    count = len(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
-    consumer.assign([TopicPartition(topic, number, 0) for number in range(count)])
-    found, unfinished = [], set(range(count))
-    while unfinished:
-        for message in consumer.consume(1000, timeout=0.5):
-            if message.error() is None:
-                found.append(decode(message.value()))
-            else:
-                unfinished.discard(message.partition())
-    consumer.close()
-    return found
 
 
 def assert_history_is_sound(kafka: KafkaServer, pilot: Pilot) -> None:

@@ -37,7 +37,9 @@ instances = st.builds(
     healthy=st.booleans(),
     enabled=st.booleans(),
     ephemeral=st.just(True),
-    metadata=st.dictionaries(st.sampled_from(["version", "protocol", "zone"]), st.sampled_from(["a", "grpc"]), max_size=2),
+    metadata=st.dictionaries(
+        st.sampled_from(["version", "protocol", "zone"]), st.sampled_from(["a", "grpc"]), max_size=2
+    ),
 )
 services = st.lists(instances, max_size=5, unique_by=lambda instance: instance.key).map(tuple)
 keys = st.sampled_from([ServiceKey("g", name) for name in ("a", "a_b", "a-b", "a:b", "c")])
@@ -156,7 +158,9 @@ def contents_of(log: Log) -> list[tuple[str, bytes]]:
     if PUBLIC not in log.fold.state.changes:
         return []
     update = view.update_all(log.fold.state, "test")
-    return sorted((record.version, record.body()) for record in update.records.values() if record) if update else []
+    return (
+        sorted((record.version, record.body()) for record in update.records.values() if record) if update else []
+    )
 
 
 @given(services, services)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from consumers.materializer.conversion import REVISION
 from consumers.settings import ConversionSettings, DatacenterSettings
 from schemas.events import ServiceKey
 from schemas.protobuf.istio_networking.service_entry_pb2 import ServiceEntry
@@ -75,9 +76,12 @@ def test_disabled_and_unhealthy_instances_are_not_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("healthy", "threshold", "listed"), [(1, 0.0, 1), (1, 0.5, 4), (2, 0.5, 4), (3, 0.5, 3), (0, 0.0, 4), (4, 0.9, 4)]
+    ("healthy", "threshold", "listed"),
+    [(1, 0.0, 1), (1, 0.5, 4), (2, 0.5, 4), (3, 0.5, 3), (0, 0.0, 4), (4, 0.9, 4)],
 )
-def test_below_the_protect_threshold_all_enabled_ones_are_listed(healthy: int, threshold: float, listed: int) -> None:
+def test_below_the_protect_threshold_all_enabled_ones_are_listed(
+    healthy: int, threshold: float, listed: int
+) -> None:
     """As Nacos answers its own clients: at or below the threshold, and when none is healthy."""
     instances = [make(f"10.0.0.{index + 1}", healthy=index < healthy) for index in range(4)]
     instances.append(make("10.0.0.9", enabled=False))
@@ -91,7 +95,9 @@ def test_a_host_name_as_address_makes_the_service_dns() -> None:
     assert len(entry.endpoints) == 2
 
 
-@pytest.mark.parametrize("address", ["300.1.1.1", "1.2.3", "a b", "under_score.example", "unix:///x", "-x.y", "x" * 64])
+@pytest.mark.parametrize(
+    "address", ["300.1.1.1", "1.2.3", "a b", "under_score.example", "unix:///x", "-x.y", "x" * 64]
+)
 def test_an_address_that_istiod_rejects_is_not_listed(address: str) -> None:
     """It would take the whole entry with it."""
     entry = convert([make(address), make("10.0.0.2")])
@@ -154,10 +160,17 @@ def test_of_two_odd_names_that_come_out_alike_both_carry_a_hash() -> None:
 
 
 def test_the_bytes_of_a_golden_entry() -> None:
-    """Conversion revision 1, to the byte: a change of this needs a new revision."""
-    entry = convert([make(metadata={"version": "v1"}), make("10.0.0.2", 8081, weight=0.5, metadata={"zone": "a"})])
-    assert entry.SerializeToString(deterministic=True).hex() == (
-        "0a1e7376632e44454641554c542d47524f55502e7075626c69632e6e61636f731a0d08901f1204485454501a0468747470200128"
-        "0132390a0831302e302e302e3112090a046874747010901f1a120a07636c7573746572120744454641554c541a0d0a0776657273"
-        "696f6e120276313064320000"
-    ) or len(entry.endpoints) == 2
+    """Conversion revision 1, to the byte: a change of this needs a new revision, and keeps the old one reproducible."""
+    log = Log()
+    instances = [make(metadata={"version": "v1"}), make("10.0.0.2", 8081, weight=0.5, metadata={"zone": "a"})]
+    log.keyframe({ServiceKey("DEFAULT_GROUP", "svc"): instances})
+    (record,) = log.snapshot().records.values()
+    assert REVISION == "1"
+    assert record is not None
+    assert record.version == "32a3d5f2cc243c40aed297953adfd908"
+    assert record.body().hex() == (
+        "0a1e7376632e44454641554c542d47524f55502e7075626c69632e6e61636f731a0f08903f1204485454501a046874747020"
+        "01280132360a0831302e302e302e3212090a046874747010913f1a120a07636c7573746572120744454641554c541a090a04"
+        "7a6f6e651201613032323a0a0831302e302e302e3112090a046874747010903f1a120a07636c757374657212074445464155"
+        "4c541a0d0a0776657273696f6e120276313064"
+    )

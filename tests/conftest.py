@@ -1,4 +1,4 @@
-"""One Kafka and one Nacos for all integration tests; topics, namespace and processes anew for each."""
+"""One Kafka and one Nacos for all tests that need them; topics, namespace and processes anew for each."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests are marked by the folder that they are in."""
     for item in items:
-        if "tests/integration" in str(item.path):
-            item.add_marker(pytest.mark.integration)
+        for folder in ("integration", "conformance"):
+            if item.path.parent.name == folder:
+                item.add_marker(folder)
 
 
 @pytest.fixture(scope="session")

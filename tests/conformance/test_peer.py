@@ -1,0 +1,102 @@
+"""An independent client, made of Istio's and Envoy's own Go types, reads what the gateway sends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.harness.load import make_instance
+from tests.harness.pilot import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.harness.load import Load
+    from tests.harness.pilot import Pilot
+    from tests.harness.processes import Processes
+
+PEER = Path(__file__).parent / "peer"
+SERVICE_ENTRY = "networking.istio.io/v1/ServiceEntry"
+
+
+@pytest.fixture(scope="session")
+def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built client; missing Go is a failure, not a skip."""
+    target = tmp_path_factory.mktemp("peer") / "peer"
+    build = subprocess.run(
+        ["go", "build", "-o", str(target), "."], cwd=PEER, capture_output=True, text=True, check=False
+    )
+    assert build.returncode == 0, build.stderr
+    return target
+
+
+def read(output: str) -> dict[str, dict[str, Any]]:
+    """The last push of each type."""
+    return {push["type_url"]: push for push in map(json.loads, output.splitlines())}
+
+
+def test_a_peer_of_istios_own_types_decodes_and_drives_ads(
+    peer: Path, processes: Processes, namespace: str, load: Load, pilots: Callable[..., Pilot]
+) -> None:
+    """istiod's way: every type at once with made-up nonces, MeshConfig unanswered, each push acknowledged.
+
+    The bodies decode without unknown fields and come out again to the byte; versions are those of MCP.
+    """
+    odd = {"version": "v1", "region": "eu", "zone": "a", "network": "n1", "bad label": "x", "protocol": "grpc"}
+    load.register(20, 3)
+    load.state("svc-0", [make_instance(0, 0), make_instance(0, 1)])
+    first = make_instance(1, 0)
+    load.state("svc-1", [type(first)(**{**{f: getattr(first, f) for f in first.__slots__}, "metadata": odd})])
+    _, _, gateway = processes.start_all()
+    pilot = pilots(gateway.address)
+    wait_for(lambda: pilot.last is not None and len(pilot.last.resources) == 20, timeout_s=30, what="all services")
+
+    command = [str(peer), "-address", gateway.address, "-pushes", "2"]
+    client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(gateway.debug("pilots")["pilots"]) == 2, timeout_s=10, what="the peer's stream")
+    wait_for(
+        lambda: all(
+            any(state["acknowledged"] for state in each["collections"].values())
+            for each in gateway.debug("pilots")["pilots"]
+        ),
+        timeout_s=10,
+        what="its first acknowledgement",
+    )
+    load.state("svc-2", [make_instance(2, 9)])
+    output, errors = client.communicate(timeout=60)
+    assert client.returncode == 0, errors
+
+    pushes = read(output)
+    assert len(pushes) == 15
+    assert all(not push["resources"] for name, push in pushes.items() if name != SERVICE_ENTRY)
+    entries = {resource["name"]: resource for resource in pushes[SERVICE_ENTRY]["resources"]}
+    assert len(entries) == 20
+    assert all(entry["round_trips"] and entry["create_time"] == 1 for entry in entries.values())
+    wait_for(
+        lambda: pilot.last is not None and pilot.last.version == pushes[SERVICE_ENTRY]["version"],
+        timeout_s=10,
+        what="the same version over MCP",
+    )
+    assert pilot.last is not None
+    assert {n: r.metadata.version for n, r in pilot.last.resources.items()} == {
+        name: entry["version"] for name, entry in entries.items()
+    }
+    changed = entries[f"{namespace}/svc-2.DEFAULT-GROUP.{namespace}"]["body"]
+    assert changed["hosts"] == [f"svc-2.DEFAULT-GROUP.{namespace}.nacos"]
+    assert changed["endpoints"] == [
+        {
+            "address": "10.0.2.10",
+            "ports": {"http": 8080},
+            "labels": {"cluster": "DEFAULT", "rev": "0", "version": "v1"},
+            "weight": 100,
+        }
+    ]
+    (rich,) = entries[f"{namespace}/svc-1.DEFAULT-GROUP.{namespace}"]["body"]["endpoints"]
+    assert rich["locality"] == "eu/a"
+    assert rich["network"] == "n1"
+    assert rich["ports"] == {"grpc": 8080}
+    assert "bad label" not in rich["labels"]

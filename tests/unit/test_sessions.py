@@ -1,0 +1,229 @@
+"""Each rule of the protocols, and each peculiarity of real Pilots, as a named step-by-step exchange."""
+
+from __future__ import annotations
+
+import pytest
+from google.rpc.status_pb2 import Status
+
+from mcp_gateway.errors import ProtocolError
+from mcp_gateway.sessions.ads import COLLECTIONS, AdsFormat, AdsSession, collection_of
+from mcp_gateway.sessions.mcp_source import McpFormat, McpSourceSession
+from mcp_gateway.sessions.session import MAX_WATCHES
+from mcp_gateway.sessions.watch import Answer
+from schemas.protobuf.envoy_discovery.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources, Resource, Resources
+
+ENTRIES = "istio/networking/v1alpha3/serviceentries"
+GATEWAYS = "istio/networking/v1alpha3/gateways"
+TYPE = "networking.istio.io/v1/ServiceEntry"
+
+
+class Sink:
+    """An MCP sink's exchange with a session: `version` is what the source has."""
+
+    def __init__(self) -> None:
+        self.session = McpSourceSession()
+        self.version = "v1"
+
+    def ask(self, nonce: str = "", collection: str = ENTRIES, error: int | None = None) -> Answer:
+        request = RequestResources(collection=collection, response_nonce=nonce)
+        if error is not None:
+            request.error_detail.CopyFrom(Status(code=error, message="no"))
+        return self.session.receive(request).answer
+
+    def sent(self) -> list[tuple[str, str | None]]:
+        return [(w.collection, w.pending) for w in self.session.watches.due(lambda _: self.version)]
+
+
+def test_a_first_request_is_answered_at_once() -> None:
+    """With the present version, whose nonce is itself."""
+    sink = Sink()
+    assert sink.ask() is Answer.INITIAL
+    assert sink.sent() == [(ENTRIES, "v1")]
+
+
+def test_every_collection_is_answered() -> None:
+    """A Pilot becomes ready only when all it listed are."""
+    sink = Sink()
+    sink.ask()
+    sink.ask(collection=GATEWAYS)
+    sink.ask(collection="istio/of/the/future")
+    assert [name for name, _ in sink.sent()] == [ENTRIES, GATEWAYS, "istio/of/the/future"]
+
+
+def test_an_ack_is_followed_by_the_next_version_only() -> None:
+    """ACK moves the acknowledged state: the same version is not sent again, the next one is."""
+    sink = Sink()
+    sink.ask()
+    sink.sent()
+    assert sink.ask("v1") is Answer.ACK
+    assert sink.sent() == []
+    sink.version = "v2"
+    assert sink.sent() == [(ENTRIES, "v2")]
+
+
+def test_one_message_is_in_flight_and_the_latest_wins() -> None:
+    """What comes meanwhile is coalesced."""
+    sink = Sink()
+    sink.ask()
+    sink.sent()
+    for sink.version in ("v2", "v3", "v4"):
+        assert sink.sent() == []
+    sink.ask("v1")
+    assert sink.sent() == [(ENTRIES, "v4")]
+
+
+def test_a_nack_keeps_the_acknowledged_state_and_the_refused_version_is_not_sent_again() -> None:
+    """The next version is."""
+    sink = Sink()
+    sink.ask()
+    sink.sent()
+    sink.ask("v1")
+    sink.version = "v2"
+    sink.sent()
+    assert sink.ask("v2", error=3) is Answer.NACK
+    (watch,) = sink.session.watches
+    assert (watch.acknowledged, watch.refused) == ("v1", "v2")
+    assert sink.sent() == []
+    sink.version = "v3"
+    assert sink.sent() == [(ENTRIES, "v3")]
+
+
+def test_a_nack_without_a_code_is_a_nack() -> None:
+    """An error detail with code 0 is still an error detail."""
+    sink = Sink()
+    sink.ask()
+    sink.sent()
+    assert sink.ask("v1", error=0) is Answer.NACK
+
+
+@pytest.mark.parametrize("nonce", ["v0", "v2", "x"])
+def test_a_stale_nonce_changes_nothing(nonce: str) -> None:
+    """It is ignored, and the pending push stays pending."""
+    sink = Sink()
+    sink.ask()
+    sink.sent()
+    assert sink.ask(nonce) is Answer.STALE
+    assert sink.ask("v1") is Answer.ACK
+    assert sink.ask("v1") is Answer.STALE, "an ACK that comes twice"
+
+
+def test_a_request_without_a_nonce_begins_anew() -> None:
+    """A sink that starts over gets everything again."""
+    sink = Sink()
+    sink.ask()
+    sink.sent()
+    sink.ask("v1")
+    assert sink.ask() is Answer.INITIAL
+    assert sink.sent() == [(ENTRIES, "v1")]
+
+
+def test_collections_are_apart() -> None:
+    """A NACK of one does not touch another."""
+    sink = Sink()
+    sink.ask()
+    sink.ask(collection=GATEWAYS)
+    sink.sent()
+    sink.ask("v1", error=3)
+    sink.ask("v1", collection=GATEWAYS)
+    assert [watch.acknowledged for watch in sink.session.watches] == [None, "v1"]
+
+
+def test_a_collection_that_is_not_istios_ends_the_stream() -> None:
+    """With an error that says which."""
+    with pytest.raises(ProtocolError, match="nonsense"):
+        Sink().ask(collection="nonsense")
+
+
+def test_a_stream_has_a_limit_of_collections() -> None:
+    """A peer can't make the gateway's memory grow."""
+    sink = Sink()
+    for number in range(MAX_WATCHES):
+        sink.ask(collection=f"istio/{number}")
+    sink.ask(collection="istio/0")
+    with pytest.raises(ProtocolError, match="more than"):
+        sink.ask(collection="istio/one-more")
+
+
+def test_an_mcp_message_is_what_protobuf_would_write() -> None:
+    """The joined bytes decode to version, collection, resources and nonce."""
+    resources = [Resource.FromString(_resource(name)) for name in ("a", "b")]
+    before, after = McpFormat().envelope(ENTRIES, "v1")
+    message = before + b"".join(McpFormat().frame(r.SerializeToString()) for r in resources) + after
+    expected = Resources(system_version_info="v1", collection=ENTRIES, resources=resources, nonce="v1")
+    assert message == expected.SerializeToString()
+
+
+def _resource(name: str) -> bytes:
+    resource = Resource()
+    resource.metadata.name = name * 300  # a length of two bytes
+    return resource.SerializeToString()
+
+
+class Istiod:
+    """An ADS client's exchange with a session."""
+
+    def __init__(self) -> None:
+        self.session = AdsSession()
+        self.version = "v1"
+
+    def ask(self, nonce: str = "", type_url: str = TYPE, error: int | None = None) -> Answer | None:
+        request = DiscoveryRequest(type_url=type_url, response_nonce=nonce)
+        if error is not None:
+            request.error_detail.CopyFrom(Status(code=error, message="no"))
+        received = self.session.receive(request)
+        return None if received is None else received.answer
+
+    def sent(self) -> list[str]:
+        return [watch.asked_as for watch in self.session.watches.due(lambda _: self.version)]
+
+
+def test_istiods_first_request_is_initial_whatever_its_nonce() -> None:
+    """It carries a made-up one, a time stamp."""
+    istiod = Istiod()
+    assert istiod.ask("2026-11-23T12:00:00Z") is Answer.INITIAL
+    assert istiod.sent() == [TYPE]
+    assert istiod.ask("v1") is Answer.ACK
+
+
+def test_mesh_config_is_never_answered() -> None:
+    """An empty answer wedges istiod 1.9 to 1.11."""
+    istiod = Istiod()
+    assert istiod.ask("made-up", "core/v1alpha1/MeshConfig") is None
+    assert istiod.sent() == []
+
+
+@pytest.mark.parametrize("version", ["v1alpha3", "v1beta1", "v1"])
+@pytest.mark.parametrize(("group_and_kind", "collection"), COLLECTIONS.items())
+def test_the_api_version_is_the_peers_choice(version: str, group_and_kind: str, collection: str) -> None:
+    """istiod 1.12 to 1.31 ask for the same kinds under different versions."""
+    group, kind = group_and_kind.split("/")
+    assert collection_of(f"{group}/{version}/{kind}") == collection
+
+
+@pytest.mark.parametrize(
+    "type_url", ["telemetry.istio.io/v1/Telemetry", "extensions.istio.io/v1alpha1/WasmPlugin"]
+)
+def test_a_type_without_resources_is_answered_empty(type_url: str) -> None:
+    """From 1.16 an istiod whose types are not all answered is never ready."""
+    istiod = Istiod()
+    istiod.ask("made-up", type_url)
+    assert istiod.sent() == [type_url]
+
+
+@pytest.mark.parametrize(
+    "type_url", ["", "x", "type.googleapis.com/envoy.config.cluster.v3.Cluster", "a//b", "a/b/c/d"]
+)
+def test_types_that_are_not_istios_configuration_end_the_stream(type_url: str) -> None:
+    """An Envoy that strays here must not be told that it has no clusters."""
+    with pytest.raises(ProtocolError):
+        Istiod().ask(type_url=type_url)
+
+
+def test_an_ads_message_is_what_protobuf_would_write() -> None:
+    """The type URL is the one asked for; entries are MCP resources in an Any."""
+    before, after = AdsFormat().envelope(TYPE, "v1")
+    message = DiscoveryResponse.FromString(before + AdsFormat().frame(_resource("a")) + after)
+    assert (message.version_info, message.nonce, message.type_url) == ("v1", "v1", TYPE)
+    assert message.resources[0].type_url == "type.googleapis.com/istio.mcp.v1alpha1.Resource"
+    assert message.resources[0].value == _resource("a")
