@@ -24,7 +24,7 @@ check: $(READY) ## lint, format, types, import rules, generated code, compose fi
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python deploy/check_compose.py
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/python schemas/generate.py --check
 
 test-fast: $(READY) ## unit and property tests

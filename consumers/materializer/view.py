@@ -63,17 +63,17 @@ class NamespaceView:
 
         `dirty` are the services that may differ; the others are as they were published.
         """
-        present = {key: self._instances_of(state, key) for key in dirty}
-        touched = self._claim(state, present)
+        touched = {key: self._instances_of(state, key) for key in dirty}
         records: dict[tuple[str, str], ResourceRecord | None] = {}
-        for key in touched:
+        for key in self._claim(state, touched):
             former = self._names.pop(key, None)
             if former is not None:
                 records[SERVICE_ENTRIES, former.resource] = None
         for key, services in touched.items():
             if services:
-                name = self._name(key)
-                self._names[key] = name
+                name = self._names.get(key)
+                if name is None:
+                    name = self._names[key] = self._name(key)
                 records[SERVICE_ENTRIES, name.resource] = self._convert(name, services)
         return self._difference(state, records, reason)
 
@@ -108,28 +108,30 @@ class NamespaceView:
         return found if any(service.instances for service in found.values()) else {}
 
     def _claim(
-        self, state: PartitionState, present: dict[ServiceKey, dict[Datacenter, FoldedService]]
-    ) -> dict[ServiceKey, dict[Datacenter, FoldedService]]:
-        """Notes who wants which name.
+        self, state: PartitionState, touched: dict[ServiceKey, dict[Datacenter, FoldedService]]
+    ) -> set[ServiceKey]:
+        """Notes who wants which name; the services that have to be named anew.
 
-        The services to convert: those of `present`, and those whose names now collide or no longer do.
+        Those whose names now collide, or no longer do, are added to `touched`.
         """
-        touched = dict(present)
-        for key, services in present.items():
+        unnamed = set()
+        for key, services in list(touched.items()):
+            if (key in self._names) == bool(services):
+                continue
+            unnamed.add(key)
             plain = service_name(self.settings, self.namespace, key)
             for claim in (f"name {plain.resource}", f"host {plain.host}"):
                 claimants = self._claims.setdefault(claim, set())
-                if (key in claimants) == bool(services):
-                    continue
                 if services:
                     claimants.add(key)
                 else:
                     claimants.discard(key)
+                unnamed |= claimants if len(claimants) > 1 or not services else set()
                 for other in claimants - touched.keys():
                     touched[other] = self._instances_of(state, other)
                 if not claimants:
                     del self._claims[claim]
-        return touched
+        return unnamed
 
     def _name(self, key: ServiceKey) -> ServiceName:
         plain = service_name(self.settings, self.namespace, key)
