@@ -1,0 +1,1 @@
+"""Benchmarks: each is a command, prints what it measured, and says how."""

@@ -1,0 +1,25 @@
+"""`python -m bench NAME`: runs one benchmark, or all of them."""
+
+from __future__ import annotations
+
+import argparse
+
+from bench import change_cost, fold, latency
+
+BENCHMARKS = {"fold": fold.run, "latency": latency.run, "change-cost": change_cost.run}
+
+
+def main() -> None:
+    """Runs what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("name", choices=[*BENCHMARKS, "all"])
+    parser.add_argument("--quick", action="store_true", help="smaller and shorter, to try it out")
+    arguments = parser.parse_args()
+    for name, run in BENCHMARKS.items():
+        if arguments.name in {name, "all"}:
+            print(f"== {name}", flush=True)
+            run(quick=arguments.quick)
+
+
+if __name__ == "__main__":
+    main()

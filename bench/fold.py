@@ -1,0 +1,109 @@
+"""How many events a second one core decodes, folds and encodes as snapshot records.
+
+One namespace, 2,000 services of 20 instances; each event changes the weight of one instance of one service,
+chosen at random; batches as the materializer makes them under load. No Kafka: what is measured is the work.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from consumers.materializer.fold import Fold
+from consumers.materializer.view import NamespaceView
+from consumers.settings import ConversionSettings
+from producers.listener.diff import diff, state
+from producers.listener.session import Session
+from schemas.avro_codec import codecs
+from schemas.events import Datacenter, Namespace, ServiceKey, SessionId, SyncCompleted, SyncStarted
+from tests.harness.load import make_instance
+
+if TYPE_CHECKING:
+    from schemas.events import RegistryBody
+
+NAMESPACE = Namespace("public")
+TOPIC = "shiplog.registry.events"
+SERVICES = 2000
+INSTANCES = 20
+
+
+def run(*, quick: bool) -> None:
+    """Prints events a second and the microseconds of each step, for several batch sizes."""
+    records, first = make_log(4_000 if quick else 40_000)
+    for batch in (1, 100, 1000, 5000):
+        report(records, first, batch)
+
+
+def make_log(changes: int) -> tuple[list[bytes], int]:
+    """Encoded events: a keyframe, then changes; and how many the keyframe has."""
+    codec = codecs().registry_event
+    session = Session(datacenter=Datacenter("dc1"), partition=0, id=SessionId("s"), epoch=1)
+    records: list[bytes] = []
+
+    def add(body: RegistryBody) -> None:
+        records.append(codec.encode(session.event(NAMESPACE, body, time.time_ns() // 1000)))
+        session.taken()
+
+    stated = {}
+    add(SyncStarted(reason="bench"))
+    for number in range(SERVICES):
+        key = ServiceKey("DEFAULT_GROUP", f"svc-{number}")
+        body, stated[key] = state(key, tuple(make_instance(number, i) for i in range(INSTANCES)))
+        add(body)
+    add(SyncCompleted(services=SERVICES, config_items=0))
+    first = len(records)
+    dice = random.Random(1)
+    keys = list(stated)
+    while len(records) < first + changes:
+        key = dice.choice(keys)
+        instances = dict(stated[key].instances)
+        chosen = dice.choice(list(instances))
+        instances[chosen] = replace(instances[chosen], weight=float(dice.randrange(1, 1000)))
+        delta, stated[key] = diff(key, stated[key], tuple(instances.values()))
+        if delta is not None:
+            add(delta)
+    return records, first
+
+
+def report(records: list[bytes], first: int, batch: int) -> None:
+    """Runs the whole log through, in batches, and prints where the time went."""
+    c, settings = codecs(), ConversionSettings()
+    fold, view = Fold(settings), NamespaceView(NAMESPACE, settings)
+    for offset, record in enumerate(records[:first]):
+        fold.apply(TOPIC, offset, c.registry_event.decode(record))
+    changes = fold.state.changes[NAMESPACE]
+    publish(view, fold, changes.dirty)
+    changes.dirty = set()
+    spent = dict.fromkeys(("decode", "fold", "view", "encode"), 0.0)
+    end = min(len(records), first + 2000) if batch == 1 else len(records)
+    for start in range(first, end, batch):
+        clock = [time.perf_counter()]
+        events = [c.registry_event.decode(record) for record in records[start : start + batch]]
+        clock.append(time.perf_counter())
+        for offset, event in enumerate(events, start=start):
+            fold.apply(TOPIC, offset, event)
+        clock.append(time.perf_counter())
+        dirty, changes.dirty = changes.dirty, set()
+        update = view.update(fold.state, dirty, "bench")
+        clock.append(time.perf_counter())
+        if update is not None:
+            for written in update.records.values():
+                if written is not None:
+                    c.resource.encode(written)
+            c.manifest.encode(update.manifest)
+            view.published(update)
+        clock.append(time.perf_counter())
+        for step, (begin, finish) in zip(spent, zip(clock, clock[1:], strict=False), strict=True):
+            spent[step] += finish - begin
+    count = end - first
+    steps = "  ".join(f"{step} {seconds / count * 1e6:5.1f} us" for step, seconds in spent.items())
+    print(f"batches of {batch:5}: {count / sum(spent.values()):8,.0f} events/s   {steps}", flush=True)
+
+
+def publish(view: NamespaceView, fold: Fold, dirty: set[ServiceKey]) -> None:
+    """Takes the first snapshot as published."""
+    update = view.update(fold.state, dirty, "bench")
+    if update is not None:
+        view.published(update)
