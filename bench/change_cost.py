@@ -43,7 +43,8 @@ def run(*, quick: bool) -> None:
     for name, seconds in spent.items():
         print(f"    with shiplog:        {name.split('-')[0]:12} {seconds:6.2f} CPU-s")
     print(
-        f"    shiplog's three processes: {ours:.2f} CPU-s, Nacos {spent['Nacos'] - idle:+.2f}, Kafka {spent['Kafka']:.2f}"
+        f"    shiplog's three processes: {ours:.2f} CPU-s; beside them "
+        f"Nacos {spent['Nacos'] - idle:+.2f}, Kafka {spent['Kafka']:.2f}"
     )
     print(f"    ratio, Nacos's own module to shiplog's processes: {(own - idle) / ours:.0f}")
 

@@ -6,6 +6,7 @@ chosen at random; batches as the materializer makes them under load. No Kafka: w
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from dataclasses import replace
@@ -95,7 +96,7 @@ def report(records: list[bytes], first: int, batch: int) -> None:
             c.manifest.encode(update.manifest)
             view.published(update)
         clock.append(time.perf_counter())
-        for step, (begin, finish) in zip(spent, zip(clock, clock[1:], strict=False), strict=True):
+        for step, (begin, finish) in zip(spent, itertools.pairwise(clock), strict=True):
             spent[step] += finish - begin
     count = end - first
     steps = "  ".join(f"{step} {seconds / count * 1e6:5.1f} us" for step, seconds in spent.items())

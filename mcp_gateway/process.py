@@ -212,6 +212,10 @@ class Gateway:
                         "observed_at": held.manifest and held.manifest.observed_at,
                         "resources": len(held.resources),
                         "matches": held.matches,
+                        "changes": [
+                            f"{change.kind.lower()} {change.name}"
+                            for change in (held.manifest.changes[:3] if held.manifest else ())
+                        ],
                     }
                     for name, held in list(self._store.namespaces.items())
                 },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
 from consumers.settings import ConversionSettings, MaterializerSettings
 from mcp_gateway.settings import GatewaySettings
@@ -15,7 +16,6 @@ from runtime.settings import (
     load_settings,
 )
 from schemas.schema_registry import HttpSchemaRegistry
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
 import time
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,9 @@ from rich.live import Live
 from shiplog.local_stack.live_view import LiveView
 from shiplog.local_stack.stack import LocalStack, StackOptions
 from shiplog.settings import read_settings
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_LOOK_S = 1.0
 
 
 def up(
@@ -41,9 +43,8 @@ def up(
 
     Example: shiplog up --demo --fresh; then, in another terminal: shiplog watch
     """
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+    for number in _SIGNALS:
+        signal.signal(number, _interrupt)
     options = StackOptions(
         data_dir=data_dir, jars_dir=jars_dir, nacos=nacos, kafka=kafka, nacos_port=nacos_port,
         kafka_port=kafka_port, gateway_port=gateway_port, gateway_admin_port=gateway_admin_port,
@@ -54,8 +55,6 @@ def up(
     began = time.monotonic()
 
     def tell(line: str) -> None:
-        if stop.is_set():
-            raise _InterruptedError
         console.print(f"[dim]{time.monotonic() - began:5.1f} s[/]  {line}", highlight=False)
 
     stack = LocalStack(options, read_settings(config), tell)
@@ -67,28 +66,35 @@ def up(
         console.print_json(data=stack.addresses())
         if ready_file is not None:
             _write_whole(ready_file, json.dumps(stack.addresses()))
-        _supervise(stack, stop, console, with_view=view and console.is_terminal)
+        _supervise(stack, console, with_view=view and console.is_terminal)
     except _InterruptedError:
         pass
     finally:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # what ends us is under way, and bounded in time
         console.print("stopping")
         stack.stop()
 
 
 class _InterruptedError(Exception):
-    """A signal came while things were starting."""
+    """A signal came: whatever is being waited for is given up."""
 
 
-def _supervise(stack: LocalStack, stop: threading.Event, console: Console, *, with_view: bool) -> None:
-    """Restarts shiplog's processes when they end, and draws, until told to stop."""
+def _interrupt(*_: object) -> None:
+    raise _InterruptedError
+
+
+def _supervise(stack: LocalStack, console: Console, *, with_view: bool) -> None:
+    """Restarts shiplog's processes when they end, and draws, until a signal comes."""
     live_view = LiveView(stack)
     if not with_view:
-        while not stop.wait(1.0):
+        while True:
+            time.sleep(_LOOK_S)
             for name in stack.restart_ended():
                 console.print(f"the {name} ended and was started again")
-        return
-    with Live(live_view.draw(), console=console, refresh_per_second=4, screen=False) as live:
-        while not stop.wait(1.0):
+    with Live(live_view.draw(), console=console, refresh_per_second=4) as live:
+        while True:
+            time.sleep(_LOOK_S)
             for name in stack.restart_ended():
                 live_view.note(f"the {name} ended and was started again")
             live.update(live_view.draw())

@@ -14,8 +14,8 @@ from shiplog.errors import StackError
 from shiplog.local_stack import tether
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 _LOG_LINES_SHOWN = 15
 

@@ -41,15 +41,13 @@ class LiveView:
         for name, held in namespaces.items():
             if self._versions.get(name) not in (None, held["version"]):
                 offsets = " ".join(str(offset) for offset in (held["version"] or {}).values())
-                self.note(
-                    f"{name}: version {offsets}, {held['resources']} resources, digest {held['digest'][:12]}"
-                )
+                self.note(f"{name} at {offsets}: {', '.join(held['changes'])}")
             self._versions[name] = held["version"]
         return Group(
             self._address_panel(),
             _namespace_table(namespaces, links),
             _pilot_table(pilots),
-            Panel("\n".join(self._events) or "nothing yet", title="last versions", title_align="left"),
+            Panel("\n".join(self._events) or "nothing yet", title="last events", title_align="left"),
             "Ctrl-C ends everything.  In another terminal: shiplog watch",
         )
 

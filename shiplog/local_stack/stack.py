@@ -20,8 +20,8 @@ from shiplog.local_stack.jars import bring_jars
 from shiplog.local_stack.prerequisites import require_free_port, require_java
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Callable
+    from pathlib import Path
 
     from shiplog.settings import Settings
 

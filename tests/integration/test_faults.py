@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+
 from tests.harness.load import GROUP, expected_endpoints
 from tests.harness.logs import read_history
 from tests.harness.pilot import wait_for
@@ -60,6 +61,7 @@ class Changes:
 
 
 def assert_converges(pilot: Pilot, nacos: NacosServer, namespace: str, load: Load) -> None:
+    """The client ends with what Nacos itself says."""
     services = [(GROUP, name) for name in load.services]
     wait_for(
         lambda: pilot.endpoints() == expected_endpoints(namespace, nacos.hosts(namespace, services)),

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -21,6 +20,7 @@ from tests.harness.servers import JARS, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.harness.servers import KafkaServer, NacosServer
 
@@ -32,10 +32,13 @@ class Up:
         self.folder = folder
         self.ready_file = folder / "ready.json"
         self.ports = {
-            "--gateway-port": free_port(), "--gateway-admin-port": free_port(), "--listener-admin-port": free_port(),
-            "--materializer-admin-port": free_port(), "--kafka-port": free_port(1),
+            "--gateway-port": free_port(),
+            "--gateway-admin-port": free_port(),
+            "--listener-admin-port": free_port(),
+            "--materializer-admin-port": free_port(),
+            "--kafka-port": free_port(1),
             "--nacos-port": free_port(1000, 1001, -1000),
-        }  # fmt: skip
+        }
         arguments = [str(part) for pair in self.ports.items() for part in pair]
         self.process = subprocess.Popen(
             [
@@ -64,7 +67,8 @@ class Up:
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[list[Up]]:
+def started() -> Iterator[list[Up]]:
+    """Stacks to be ended with the test."""
     ups: list[Up] = []
     yield ups
     for up in ups:
@@ -73,6 +77,7 @@ def started(tmp_path: Path) -> Iterator[list[Up]]:
 
 
 def watch(*options: str) -> str:
+    """What `shiplog watch --once` prints."""
     command = [sys.executable, "-m", "shiplog", "watch", "--once", *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 

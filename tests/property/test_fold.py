@@ -154,6 +154,7 @@ def test_any_order_of_instances_gives_equal_bytes(here, dice) -> None:
 
 
 def contents_of(log: Log) -> list[tuple[str, bytes]]:
+    """Versions and bodies of the resources."""
     view = NamespaceView(PUBLIC, CONVERSION)
     if PUBLIC not in log.fold.state.changes:
         return []

@@ -160,7 +160,7 @@ def test_of_two_odd_names_that_come_out_alike_both_carry_a_hash() -> None:
 
 
 def test_the_bytes_of_a_golden_entry() -> None:
-    """Conversion revision 1, to the byte: a change of this needs a new revision, and keeps the old one reproducible."""
+    """Conversion revision 1, to the byte: another output needs another revision."""
     log = Log()
     instances = [make(metadata={"version": "v1"}), make("10.0.0.2", 8081, weight=0.5, metadata={"zone": "a"})]
     log.keyframe({ServiceKey("DEFAULT_GROUP", "svc"): instances})

@@ -14,10 +14,12 @@ ENTRIES = "istio/networking/v1alpha3/serviceentries"
 
 
 def resource(name: str, version: str) -> EncodedResource:
+    """A resource with that version."""
     return EncodedResource(version, resource_digest(ENTRIES, name, version), f"{name}{version}".encode())
 
 
 def manifest(contents: dict[str, str], namespace: str = "ns") -> Manifest:
+    """The manifest of these resources and versions."""
     total = sum(resource_digest(ENTRIES, name, version) for name, version in contents.items())
     return Manifest(
         namespace=namespace, version={"t": 1}, digest=format_snapshot_digest(total), resources=len(contents),
@@ -26,10 +28,12 @@ def manifest(contents: dict[str, str], namespace: str = "ns") -> Manifest:
 
 
 def key(name: str, namespace: str = "ns") -> ResourceKey:
+    """The key of a service entry."""
     return ResourceKey(namespace, ENTRIES, name)
 
 
 def complete_store() -> SnapshotStore:
+    """A store that has read a namespace with one resource."""
     store = SnapshotStore(partitions=1)
     store.put_resource(key("a"), resource("a", "1"))
     store.put_manifest(ManifestKey("ns"), manifest({"a": "1"}))
@@ -38,6 +42,7 @@ def complete_store() -> SnapshotStore:
 
 
 def held(store: SnapshotStore) -> dict[str, str]:
+    """What it serves: names and versions."""
     return {name: found.version for (_, name), found in store.namespaces["ns"].resources.items()}
 
 

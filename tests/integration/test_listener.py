@@ -1,0 +1,154 @@
+"""What the listener finds and believes, on a real Nacos."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from tests.harness.load import GROUP, Load, make_instance
+from tests.harness.pilot import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.harness.pilot import Pilot
+    from tests.harness.processes import Processes
+    from tests.harness.servers import NacosServer
+
+SERVICES = 20
+
+
+class Console:
+    """Nacos's HTTP API, as any other client uses it, for one persistent instance."""
+
+    def __init__(self, nacos: NacosServer, namespace: str, service: str) -> None:
+        self._url = f"{nacos.url}/nacos/v1/ns"
+        self._facts = {"namespaceId": namespace, "serviceName": service, "groupName": "apps", "ephemeral": "false"}
+
+    def call(self, method: str, path: str, **facts: Any) -> None:
+        httpx.request(method, self._url + path, params={**self._facts, **facts}, timeout=10).raise_for_status()
+
+
+def test_whatever_a_client_does_to_an_instance_is_seen(
+    processes: Processes, nacos: NacosServer, namespace: str, pilots: Callable[..., Pilot]
+) -> None:
+    """Register, weight, metadata, health, disable, protect threshold, remove: over HTTP, in a group of its own."""
+    console = Console(nacos, namespace, "shop")
+    here: dict[str, Any] = {"ip": "10.9.0.1", "port": 7000, "clusterName": "c1"}
+    there: dict[str, Any] = {"ip": "10.9.0.2", "port": 7000, "clusterName": "c1"}
+    Load(nacos.url, namespace).register(1, 1)
+    _, _, gateway = processes.start_all()
+    pilot = pilots(gateway.address)
+    name = f"{namespace}/shop.apps.{namespace}"
+
+    def shows(*expected: tuple[str, int, dict[str, str]]) -> None:
+        wanted = {
+            (ip, 7000, weight, frozenset({"cluster": "c1", **labels}.items())) for ip, weight, labels in expected
+        }
+        wait_for(
+            lambda: pilot.endpoints().get(name) == wanted, timeout_s=20, what=f"{wanted}, not {pilot.endpoints()}"
+        )
+
+    console.call("POST", "/service", protectThreshold=0)
+    console.call("POST", "/instance", **here)
+    console.call("POST", "/instance", **there)
+    # Nacos would find nobody at these addresses: health is set by hand.
+    console.call(
+        "PUT",
+        "/cluster",
+        clusterName="c1",
+        checkPort=7000,
+        useInstancePort4Check="true",
+        healthChecker='{"type":"NONE"}',
+    )
+    for instance in (here, there):
+        console.call("PUT", "/health/instance", **instance, healthy="true")
+    shows(("10.9.0.1", 100, {}), ("10.9.0.2", 100, {}))
+    console.call("PUT", "/instance", **here, weight=2.5)
+    shows(("10.9.0.1", 250, {}), ("10.9.0.2", 100, {}))
+    console.call("PUT", "/instance", **here, weight=2.5, metadata='{"version":"v9"}')
+    shows(("10.9.0.1", 250, {"version": "v9"}), ("10.9.0.2", 100, {}))
+    console.call("PUT", "/health/instance", **there, healthy="false")
+    shows(("10.9.0.1", 250, {"version": "v9"}))
+    console.call("PUT", "/service", protectThreshold=0.8)
+    shows(("10.9.0.1", 250, {"version": "v9"}), ("10.9.0.2", 100, {}))
+    console.call("PUT", "/service", protectThreshold=0)
+    shows(("10.9.0.1", 250, {"version": "v9"}))
+    console.call("PUT", "/health/instance", **there, healthy="true")
+    console.call("PUT", "/instance", **here, weight=2.5, enabled="false")
+    shows(("10.9.0.2", 100, {}))
+    console.call("DELETE", "/instance", **there)
+    console.call("DELETE", "/instance", **here)
+    wait_for(lambda: name not in pilot.endpoints(), timeout_s=20, what="the service without instances gone")
+
+
+def test_services_and_namespaces_that_come_later_are_found(
+    processes: Processes, nacos: NacosServer, load: Load, pilots: Callable[..., Pilot]
+) -> None:
+    """A new service in a new group within seconds; a new namespace at its next look, with what is in it."""
+    load.register(1, 1)
+    processes.namespaces.clear()  # all of them
+    listener = processes.start("listener", SHIPLOG_LISTENER__NAMESPACE_INTERVAL_S="1")
+    others = [processes.start("materializer"), processes.start("gateway")]
+    for process in (listener, *others):
+        process.wait()
+    pilot = pilots(others[1].address)
+    load.state("late", [make_instance(3, 1)])
+    wait_for(
+        lambda: f"{load.namespace}/late.DEFAULT-GROUP.{load.namespace}" in pilot.endpoints(),
+        timeout_s=10,
+        what="the late service",
+    )
+    new = f"ns-{uuid.uuid4().hex[:8]}"
+    nacos.create_namespace(new)
+    second = Load(nacos.url, new)
+    second.state("svc-0", [make_instance(1, 1)])
+    wait_for(
+        lambda: f"{new}/svc-0.DEFAULT-GROUP.{new}" in pilot.endpoints(), timeout_s=20, what="the new namespace"
+    )
+    assert listener.debug("services")["namespaces"][new]["link"] == "LIVE"
+    second.close()
+
+
+def test_a_nacos_that_restarts_empty_takes_nothing_while_its_clients_come_back(
+    processes: Processes, nacos: NacosServer, namespace: str, pilots: Callable[..., Pilot]
+) -> None:
+    """Killed and started without its instances: nothing is removed in the grace period, then all is as before."""
+    load = Load(nacos.url, namespace)
+    load.register(SERVICES, 3)
+    listener = processes.start("listener", SHIPLOG_LISTENER__REMOVAL_GRACE_S="10")
+    others = [processes.start("materializer"), processes.start("gateway")]
+    for process in (listener, *others):
+        process.wait()
+    pilot = pilots(others[1].address)
+    wait_for(lambda: len(pilot.endpoints()) == SERVICES, timeout_s=20, what="all services")
+    before = pilot.endpoints()
+
+    nacos.child.kill()
+    wait_for(
+        lambda: listener.debug("services")["namespaces"][namespace]["link"] == "BLIND", timeout_s=20, what="blind"
+    )
+    nacos.child.start()
+    nacos.wait()
+    wait_for(
+        lambda: listener.debug("services")["namespaces"][namespace]["link"] == "LIVE",
+        timeout_s=40,
+        what="live again",
+    )
+    returned = Load(nacos.url, namespace)
+    returned.register(SERVICES, 3)
+    time.sleep(12)
+    returned.state("svc-0", [make_instance(0, 9)])
+    name = f"{namespace}/svc-0.DEFAULT-GROUP.{namespace}"
+    wait_for(lambda: "10.0.0.10" in str(pilot.endpoints()[name]), timeout_s=20, what="changes go on")
+    assert pilot.sizes == [SERVICES] * len(pilot.sizes)
+    assert len(pilot.versions) == 2, "something changed in between"
+    assert {key: value for key, value in pilot.endpoints().items() if key != name} == {
+        key: value for key, value in before.items() if key != name
+    }
+    hosts = nacos.hosts(namespace, [(GROUP, "svc-0")])
+    assert len(hosts[GROUP, "svc-0"]) == 1
+    returned.close()
