@@ -17,6 +17,7 @@ from consumers.materializer.view import NamespaceView
 from consumers.settings import ConversionSettings
 from producers.listener.diff import diff, state
 from producers.listener.session import Session
+from runtime.lifecycle import settle_memory, tune_garbage_collector
 from schemas.avro_codec import codecs
 from schemas.events import Datacenter, Namespace, ServiceKey, SessionId, SyncCompleted, SyncStarted
 from tests.harness.load import make_instance
@@ -32,6 +33,7 @@ INSTANCES = 20
 
 def run(*, quick: bool) -> None:
     """Prints events a second and the microseconds of each step, for several batch sizes."""
+    tune_garbage_collector()  # as every process does
     records, first = make_log(4_000 if quick else 40_000)
     for batch in (1, 100, 1000, 5000):
         report(records, first, batch)
@@ -76,6 +78,7 @@ def report(records: list[bytes], first: int, batch: int) -> None:
         fold.apply(TOPIC, offset, c.registry_event.decode(record))
     changes = fold.state.changes[NAMESPACE]
     publish(view, fold, changes.dirty)
+    settle_memory()
     changes.dirty = set()
     spent = dict.fromkeys(("decode", "fold", "view", "encode"), 0.0)
     end = min(len(records), first + 2000) if batch == 1 else len(records)

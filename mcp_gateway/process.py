@@ -20,7 +20,7 @@ from runtime.admin_http import AdminServer
 from runtime.kafka_reader import KafkaReader, RecordBatch
 from runtime.kafka_topics import TopicKeeper
 from runtime.kafka_writer import KafkaWriter
-from runtime.lifecycle import Readiness
+from runtime.lifecycle import Readiness, settle_memory
 from schemas.avro_codec import codecs
 from schemas.errors import UndecodableRecordError
 from schemas.records import Manifest, Quarantined
@@ -172,6 +172,7 @@ class Gateway:
             self._readiness.wait_for("snapshots", waiting_for)
         else:
             self._view.fill(self._store)
+            settle_memory()
             self._complete.set()
 
     def _quarantine(self, message: Message, fault: UndecodableRecordError) -> None:

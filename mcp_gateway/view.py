@@ -28,11 +28,30 @@ class MessageFormat(Protocol):
 
 @dataclass(slots=True)
 class Collection:
-    """The resources of a collection by name."""
+    """The resources of a collection by name; `names` gives them in order, sorted only when names come or go."""
 
     resources: dict[str, EncodedResource] = field(default_factory=dict)
     digest: int = 0
     observed_at: int = 0
+    _names: list[str] | None = None
+
+    def names(self) -> list[str]:
+        """The resources' names, in the order of every message."""
+        if self._names is None:
+            self._names = sorted(self.resources)
+        return self._names
+
+    def put(self, name: str, resource: EncodedResource | None, observed_at: int) -> None:
+        """Takes a resource in, or out."""
+        former = self.resources.get(name)
+        self.digest += (0 if resource is None else resource.digest) - (0 if former is None else former.digest)
+        self.observed_at = max(self.observed_at, observed_at)
+        if (resource is None) != (former is None):
+            self._names = None
+        if resource is not None:
+            self.resources[name] = resource
+        elif former is not None:
+            del self.resources[name]
 
     @property
     def version(self) -> str:
@@ -93,17 +112,13 @@ class View:
         if known is None:
             return []
         frames = self._frames.setdefault((collection, type(message_format)), {})
-        for name in known.resources.keys() - frames.keys():
-            frames[name] = message_format.frame(known.resources[name].encoded)
-        return [frames[name] for name in sorted(frames)]
+        return [
+            frames.get(name) or frames.setdefault(name, message_format.frame(known.resources[name].encoded))
+            for name in known.names()
+        ]
 
     def _put(self, collection: str, name: str, resource: EncodedResource | None, observed_at: int) -> None:
-        known = self.collections.setdefault(collection, Collection())
-        former = known.resources.pop(name, None)
-        known.digest += (0 if resource is None else resource.digest) - (0 if former is None else former.digest)
-        known.observed_at = max(known.observed_at, observed_at)
-        if resource is not None:
-            known.resources[name] = resource
+        self.collections.setdefault(collection, Collection()).put(name, resource, observed_at)
         for (of, _), frames in self._frames.items():
             if of == collection:
                 frames.pop(name, None)

@@ -12,7 +12,7 @@ import typer
 from producers.errors import ProducerError
 from runtime.errors import SettingsError, ShellError
 from runtime.kafka_topics import TopicKeeper
-from runtime.lifecycle import configure_logging, run_async, run_threaded
+from runtime.lifecycle import configure_logging, run_async, run_threaded, tune_garbage_collector
 from schemas.errors import SchemaError
 from schemas.topics import TopicSettings, topic_settings
 from shiplog import __version__
@@ -155,6 +155,7 @@ def version(output: OutputOption = "text") -> None:
 def _start(process: str, config: Path | None) -> Settings:
     settings = read_settings(config)
     configure_logging(settings.log, process)
+    tune_garbage_collector()
     return settings
 
 

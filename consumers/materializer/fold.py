@@ -137,9 +137,9 @@ class PartitionState:
     def of_namespace(self, namespace: Namespace) -> dict[Datacenter, NamespaceState]:
         """The namespace in each datacenter that has it, in the order of their names."""
         return {
-            name: datacenter.namespaces[namespace]
-            for name, datacenter in sorted(self.datacenters.items())
-            if namespace in datacenter.namespaces
+            name: self.datacenters[name].namespaces[namespace]
+            for name in sorted(self.datacenters)
+            if namespace in self.datacenters[name].namespaces
         }
 
 

@@ -20,7 +20,7 @@ from consumers.materializer.recovery import from_metadata, to_metadata
 from consumers.materializer.snapshot_reader import read_published
 from runtime.admin_http import AdminServer
 from runtime.kafka_topics import TopicKeeper
-from runtime.lifecycle import Readiness
+from runtime.lifecycle import Readiness, settle_memory
 from schemas import avro_codec
 from schemas.errors import UndecodableRecordError
 from schemas.records import Quarantined
@@ -259,6 +259,7 @@ class _Engine:
             self._commit([*differing, *self._updates()], quarantined)
             quarantined.clear()
         metrics.RECOVERIES.inc()
+        settle_memory()
         _log.info(
             "partition recovered",
             partition=partition.number,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from consumers.settings import ConversionSettings
     from schemas.events import Datacenter, Namespace, ServiceKey
 
+    _Services = dict[ServiceKey, FoldedService]
+
 MAX_CHANGES = 1000
 """Changes named in a manifest; the counts tell of all."""
 
@@ -63,9 +65,10 @@ class NamespaceView:
 
         `dirty` are the services that may differ; the others are as they were published.
         """
-        touched = {key: self._instances_of(state, key) for key in dirty}
+        here = self._complete_datacenters(state)
+        touched = {key: _instances_of(here, key) for key in dirty}
         records: dict[tuple[str, str], ResourceRecord | None] = {}
-        for key in self._claim(state, touched):
+        for key in self._claim(here, touched):
             former = self._names.pop(key, None)
             if former is not None:
                 records[SERVICE_ENTRIES, former.resource] = None
@@ -98,17 +101,16 @@ class NamespaceView:
                 self.digest += resource_digest(collection, name, record.version)
         self.manifest = update.manifest
 
-    def _instances_of(self, state: PartitionState, key: ServiceKey) -> dict[Datacenter, FoldedService]:
-        """The service in each datacenter whose keyframe is whole; empty when none has an instance of it."""
-        found = {
-            datacenter: service
+    def _complete_datacenters(self, state: PartitionState) -> dict[Datacenter, _Services]:
+        """The services of the namespace in each datacenter whose keyframe is whole."""
+        return {
+            datacenter: namespace.services
             for datacenter, namespace in state.of_namespace(self.namespace).items()
-            if namespace.complete and (service := namespace.services.get(key)) is not None
+            if namespace.complete
         }
-        return found if any(service.instances for service in found.values()) else {}
 
     def _claim(
-        self, state: PartitionState, touched: dict[ServiceKey, dict[Datacenter, FoldedService]]
+        self, here: dict[Datacenter, _Services], touched: dict[ServiceKey, dict[Datacenter, FoldedService]]
     ) -> set[ServiceKey]:
         """Notes who wants which name; the services that have to be named anew.
 
@@ -128,7 +130,7 @@ class NamespaceView:
                     claimants.discard(key)
                 unnamed |= claimants if len(claimants) > 1 or not services else set()
                 for other in claimants - touched.keys():
-                    touched[other] = self._instances_of(state, other)
+                    touched[other] = _instances_of(here, other)
                 if not claimants:
                     del self._claims[claim]
         return unnamed
@@ -195,3 +197,12 @@ class NamespaceView:
             suspect=tuple(datacenter for datacenter, namespace in here.items() if namespace.suspect),
         )
         return Update(records=different, manifest=manifest)
+
+
+def _instances_of(here: dict[Datacenter, _Services], key: ServiceKey) -> dict[Datacenter, FoldedService]:
+    """The service in each datacenter; empty when none has an instance of it."""
+    found = {dc: service for dc, services in here.items() if (service := services.get(key)) is not None}
+    for service in found.values():
+        if service.instances:
+            return found
+    return {}

@@ -25,6 +25,7 @@ class NamespaceView:
     observed: dict[ServiceKey, tuple[Instance, ...]] = field(default_factory=dict)
     _stated: dict[ServiceKey, StatedService] = field(default_factory=dict)
     _dirty: dict[ServiceKey, int] = field(default_factory=dict)
+    _stated_instances: int = 0
 
     def observe(self, key: ServiceKey, instances: tuple[Instance, ...], at: int) -> None:
         """Nacos says that these are the service's instances; `at` in microseconds (UTC)."""
@@ -40,11 +41,12 @@ class NamespaceView:
         """Nothing of this is in the present session's log yet."""
         self._stated.clear()
         self._dirty.clear()
+        self._stated_instances = 0
 
     @property
     def stated_instances(self) -> int:
-        """Instances as the log has them."""
-        return sum(len(stated.instances) for stated in self._stated.values())
+        """Instances as the log has them; kept up to date, because it is asked for at every heartbeat."""
+        return self._stated_instances
 
     @property
     def dirty(self) -> int:
@@ -80,8 +82,9 @@ class NamespaceView:
 
     def publish(self, key: ServiceKey, after: StatedService | None) -> None:
         """The log has the event: this is what stands now."""
-        if after is None:
-            self._stated.pop(key, None)
-        else:
+        former = self._stated.pop(key, None)
+        self._stated_instances -= 0 if former is None else len(former.instances)
+        if after is not None:
             self._stated[key] = after
+            self._stated_instances += len(after.instances)
         self._dirty.pop(key, None)

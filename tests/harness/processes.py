@@ -85,7 +85,6 @@ class Processes:
                 "SHIPLOG_NACOS__SERVERS": json.dumps([self.nacos.url]),
                 "SHIPLOG_NACOS__NAMESPACES": json.dumps(self.namespaces),
                 "SHIPLOG_LISTENER__GROUP": f"listener-{self.group}",
-                "SHIPLOG_LISTENER__HEARTBEAT_INTERVAL_S": "1",
                 "SHIPLOG_MATERIALIZER__GROUP": f"materializer-{self.group}",
                 "SHIPLOG_GATEWAY__PORT": str(port or 9901),
                 f"SHIPLOG_{kind.upper()}__ADMIN__PORT": str(admin_port),
