@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -26,63 +27,62 @@ class Console:
 
     def __init__(self, nacos: NacosServer, namespace: str, service: str) -> None:
         self._url = f"{nacos.url}/nacos/v1/ns"
-        self._facts = {"namespaceId": namespace, "serviceName": service, "groupName": "apps", "ephemeral": "false"}
+        self._facts = {"namespaceId": namespace, "serviceName": f"apps@@{service}", "ephemeral": "false"}
 
     def call(self, method: str, path: str, **facts: Any) -> None:
-        httpx.request(method, self._url + path, params={**self._facts, **facts}, timeout=10).raise_for_status()
+        answer = httpx.request(method, self._url + path, params={**self._facts, **facts}, timeout=10)
+        assert answer.is_success, answer.text
 
 
 def test_whatever_a_client_does_to_an_instance_is_seen(
-    processes: Processes, nacos: NacosServer, namespace: str, pilots: Callable[..., Pilot]
+    processes: Processes, nacos: NacosServer, namespace: str, load: Load, pilots: Callable[..., Pilot]
 ) -> None:
-    """Register, weight, metadata, health, disable, protect threshold, remove: over HTTP, in a group of its own."""
-    console = Console(nacos, namespace, "shop")
-    here: dict[str, Any] = {"ip": "10.9.0.1", "port": 7000, "clusterName": "c1"}
-    there: dict[str, Any] = {"ip": "10.9.0.2", "port": 7000, "clusterName": "c1"}
-    Load(nacos.url, namespace).register(1, 1)
+    """Register, weight, metadata, health, disable, protect threshold, remove: over HTTP, in a group of its own.
+
+    The instances are persistent, and really there: Nacos itself finds out whether they are healthy.
+    """
+    load.register(1, 1)
     _, _, gateway = processes.start_all()
     pilot = pilots(gateway.address)
+    console = Console(nacos, namespace, "shop")
+    first, second = socket.create_server(("127.0.0.1", 0)), socket.socket()
+    port = first.getsockname()[1]
+    second.bind(("127.0.0.2", port))
+    second.listen()
+    here: dict[str, Any] = {"ip": "127.0.0.1", "port": port, "clusterName": "c1"}
+    there: dict[str, Any] = {"ip": "127.0.0.2", "port": port, "clusterName": "c1"}
     name = f"{namespace}/shop.apps.{namespace}"
 
     def shows(*expected: tuple[str, int, dict[str, str]]) -> None:
         wanted = {
-            (ip, 7000, weight, frozenset({"cluster": "c1", **labels}.items())) for ip, weight, labels in expected
+            (ip, port, weight, frozenset({"cluster": "c1", **labels}.items())) for ip, weight, labels in expected
         }
-        wait_for(
-            lambda: pilot.endpoints().get(name) == wanted, timeout_s=20, what=f"{wanted}, not {pilot.endpoints()}"
-        )
+        wait_for(lambda: pilot.endpoints().get(name) == wanted, timeout_s=40, what=str(wanted))
 
-    console.call("POST", "/service", protectThreshold=0)
     console.call("POST", "/instance", **here)
     console.call("POST", "/instance", **there)
-    # Nacos would find nobody at these addresses: health is set by hand.
-    console.call(
-        "PUT",
-        "/cluster",
-        clusterName="c1",
-        checkPort=7000,
-        useInstancePort4Check="true",
-        healthChecker='{"type":"NONE"}',
-    )
-    for instance in (here, there):
-        console.call("PUT", "/health/instance", **instance, healthy="true")
-    shows(("10.9.0.1", 100, {}), ("10.9.0.2", 100, {}))
+    shows(("127.0.0.1", 100, {}), ("127.0.0.2", 100, {}))
     console.call("PUT", "/instance", **here, weight=2.5)
-    shows(("10.9.0.1", 250, {}), ("10.9.0.2", 100, {}))
+    shows(("127.0.0.1", 250, {}), ("127.0.0.2", 100, {}))
     console.call("PUT", "/instance", **here, weight=2.5, metadata='{"version":"v9"}')
-    shows(("10.9.0.1", 250, {"version": "v9"}), ("10.9.0.2", 100, {}))
-    console.call("PUT", "/health/instance", **there, healthy="false")
-    shows(("10.9.0.1", 250, {"version": "v9"}))
+    shows(("127.0.0.1", 250, {"version": "v9"}), ("127.0.0.2", 100, {}))
+    second.close()
+    shows(("127.0.0.1", 250, {"version": "v9"}))
+    # Nacos pushes a new threshold with the service's next change only.
     console.call("PUT", "/service", protectThreshold=0.8)
-    shows(("10.9.0.1", 250, {"version": "v9"}), ("10.9.0.2", 100, {}))
+    console.call("PUT", "/instance", **here, weight=2, metadata='{"version":"v9"}')
+    shows(("127.0.0.1", 200, {"version": "v9"}), ("127.0.0.2", 100, {}))
     console.call("PUT", "/service", protectThreshold=0)
-    shows(("10.9.0.1", 250, {"version": "v9"}))
-    console.call("PUT", "/health/instance", **there, healthy="true")
-    console.call("PUT", "/instance", **here, weight=2.5, enabled="false")
-    shows(("10.9.0.2", 100, {}))
-    console.call("DELETE", "/instance", **there)
-    console.call("DELETE", "/instance", **here)
-    wait_for(lambda: name not in pilot.endpoints(), timeout_s=20, what="the service without instances gone")
+    console.call("PUT", "/instance", **here, weight=2.5, metadata='{"version":"v9"}')
+    shows(("127.0.0.1", 250, {"version": "v9"}))
+    with socket.create_server(("127.0.0.2", port)):
+        shows(("127.0.0.1", 250, {"version": "v9"}), ("127.0.0.2", 100, {}))
+        console.call("PUT", "/instance", **here, weight=2.5, enabled="false")
+        shows(("127.0.0.2", 100, {}))
+        console.call("DELETE", "/instance", **there)
+        console.call("DELETE", "/instance", **here)
+        wait_for(lambda: name not in pilot.endpoints(), timeout_s=20, what="the service without instances gone")
+    first.close()
 
 
 def test_services_and_namespaces_that_come_later_are_found(
