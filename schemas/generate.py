@@ -25,6 +25,7 @@ def generate(target: Path) -> None:
         f"-I{ROOT}",
         f"-I{Path(bundled.origin).parent / '_proto'}",
         f"-I{Path(rpc).parent.parent}",
+        f"--plugin=protoc-gen-mypy={Path(sys.executable).parent / 'protoc-gen-mypy'}",
         f"--python_out={target}",
         f"--mypy_out=quiet:{target}",
         *map(str, DEFINITIONS),

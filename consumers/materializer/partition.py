@@ -18,8 +18,7 @@ from consumers.materializer.view import NamespaceView
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from consumers.materializer.snapshot_reader import PublishedNamespace
-    from consumers.materializer.view import Update
+    from consumers.materializer.view import PublishedNamespace, Update
     from consumers.settings import ConversionSettings
     from schemas.events import Namespace, RegistryEvent
 

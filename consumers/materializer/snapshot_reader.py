@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from consumers.materializer.view import PublishedNamespace
 from schemas.errors import UndecodableRecordError
 from schemas.topics import MAX_RECORD_BYTES, SNAPSHOTS, ManifestKey, decode_snapshot_key
 
@@ -17,17 +17,8 @@ if TYPE_CHECKING:
     from runtime.settings import KafkaSettings
     from schemas.avro_codec import Codecs
     from schemas.events import Namespace
-    from schemas.records import Manifest
 
 _log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class PublishedNamespace:
-    """What stands published of a namespace."""
-
-    versions: dict[tuple[str, str], str] = field(default_factory=dict)
-    manifest: Manifest | None = None
 
 
 def read_published(

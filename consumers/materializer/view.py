@@ -40,6 +40,14 @@ class Update:
 
 
 @dataclass(slots=True)
+class PublishedNamespace:
+    """What stands published of a namespace: the resources' versions by (collection, name), and the manifest."""
+
+    versions: dict[tuple[str, str], str] = field(default_factory=dict)
+    manifest: Manifest | None = None
+
+
+@dataclass(slots=True)
 class NamespaceView:
     """A namespace as it stands published: resource versions by (collection, name), and the digest's sum.
 
