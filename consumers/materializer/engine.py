@@ -1,0 +1,308 @@
+"""One consumer and one transactional producer: read, fold, publish, until the first fault.
+
+The consumer group shares the partitions out; the offsets and what they led to are committed together, so
+after any crash the log and the snapshots agree.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from consumers import metrics
+from consumers.materializer.partition import MaterializedPartition
+from consumers.materializer.recovery import from_metadata, to_metadata
+from consumers.materializer.snapshot_reader import read_published
+from runtime.lifecycle import settle_memory
+from schemas.errors import UndecodableRecordError
+from schemas.records import Quarantined
+from schemas.topics import (
+    MAX_RECORD_BYTES,
+    QUARANTINE,
+    SNAPSHOT_HISTORY,
+    SNAPSHOTS,
+    ManifestKey,
+    ResourceKey,
+)
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from confluent_kafka import Message
+
+    from consumers.materializer.view import NamespaceView, Update
+    from consumers.settings import ConversionSettings, MaterializerSettings
+    from runtime.settings import KafkaSettings
+    from schemas.avro_codec import Codecs
+
+    Report = Callable[[dict[str, object], bool], None]
+    """Takes the status of the partitions, and whether they are ready."""
+
+_log = structlog.get_logger()
+
+_POLL_S = 0.2
+_KAFKA_TIMEOUT_S = 30.0
+
+
+class Engine:
+    """Materializes the partitions that the group gives it.
+
+    Everything runs on the thread that calls `run`, rebalance callbacks included.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        settings: MaterializerSettings,
+        conversion: ConversionSettings,
+        codecs: Codecs,
+        instance: str,
+    ) -> None:
+        self._kafka = kafka
+        self._settings = settings
+        self._conversion = conversion
+        self._codecs = codecs
+        self._client_id = f"shiplog-materializer-{instance}"
+        self._partitions: dict[int, MaterializedPartition] = {}
+        self._committed_at = time.monotonic()
+        self._consumer = Consumer(
+            kafka.client_config(self._client_id)
+            | {
+                "group.id": settings.group,
+                "group.instance.id": self._client_id,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                # range keeps the same partition of every input topic with one process
+                "partition.assignment.strategy": "range",
+                "session.timeout.ms": 6000,
+                "heartbeat.interval.ms": 1500,
+                "fetch.message.max.bytes": MAX_RECORD_BYTES,
+                "fetch.max.bytes": 4 * MAX_RECORD_BYTES,
+                "receive.message.max.bytes": 4 * MAX_RECORD_BYTES + 1024,
+            }
+        )
+        self._producer = Producer(
+            kafka.client_config(self._client_id)
+            | {
+                "transactional.id": self._client_id,
+                "transaction.timeout.ms": int(settings.transaction_timeout_s * 1000),
+                # The next transaction's first request meets the last one's markers being written, and backs off:
+                # by default for 100 ms, which would be most of a change's way to the Pilot.
+                "retry.backoff.ms": 2,
+                "retry.backoff.max.ms": 10,
+                "linger.ms": 0,
+                "compression.type": "lz4",
+                "message.max.bytes": MAX_RECORD_BYTES,
+                "queue.buffering.max.messages": 1_000_000,
+                "queue.buffering.max.kbytes": 1024 * 1024,
+            }
+        )
+
+    def run(self, stop: threading.Event, report: Report) -> None:
+        """Reads, folds and publishes until stopped.
+
+        Raises:
+            KafkaException: anything that a fresh start mends.
+        """
+        self._producer.init_transactions(_KAFKA_TIMEOUT_S)
+        self._consumer.subscribe(
+            list(self._settings.event_topics), on_assign=self._assigned, on_revoke=self._revoked
+        )
+        reported_at = 0.0
+        while not stop.is_set():
+            first = self._consumer.poll(_POLL_S)
+            messages = [] if first is None else [first, *self._consumer.consume(self._settings.max_batch, 0)]
+            quarantined = self._fold(messages)
+            self._publish(quarantined)
+            if time.monotonic() - reported_at > 1.0:
+                reported_at = time.monotonic()
+                self._report_to(report)
+
+    def close(self) -> None:
+        """Leaves the group."""
+        self._consumer.close()
+
+    def _assigned(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        """Reads back what stands published, and goes back to where the fold must begin."""
+        committed = consumer.committed(assigned, timeout=_KAFKA_TIMEOUT_S)
+        numbers = sorted({tp.partition for tp in committed})
+        published = read_published(self._kafka, self._codecs, numbers, self._client_id)
+        for number in numbers:
+            self._partitions[number] = MaterializedPartition(
+                number=number,
+                settings=self._conversion,
+                published=published[number],
+                live_from={tp.topic: tp.offset for tp in committed if tp.partition == number and tp.offset > 0},
+            )
+        starts = []
+        for tp in committed:
+            recover_from = from_metadata(tp.metadata)
+            earliest, end = consumer.get_watermark_offsets(
+                TopicPartition(tp.topic, tp.partition), timeout=_KAFKA_TIMEOUT_S
+            )
+            wanted = recover_from if recover_from is not None else max(tp.offset, 0)
+            if wanted < earliest:
+                _log.error(
+                    "the log no longer holds the keyframes that the fold needs",
+                    topic=tp.topic, partition=tp.partition, needed=wanted, earliest=earliest,
+                )  # fmt: skip
+            start = min(max(wanted, earliest), end)
+            self._partitions[tp.partition].next_offsets[tp.topic] = start
+            starts.append(TopicPartition(tp.topic, tp.partition, start))
+        consumer.assign(starts)
+        metrics.PARTITIONS.set(len(self._partitions))
+        _log.info("partitions assigned", partitions=numbers)
+
+    def _revoked(self, _: Consumer, revoked: list[TopicPartition]) -> None:
+        for tp in revoked:
+            self._partitions.pop(tp.partition, None)
+        metrics.PARTITIONS.set(len(self._partitions))
+
+    def _fold(self, messages: list[Message]) -> list[Quarantined]:
+        """Folds the records in; those that can't be decoded come back."""
+        quarantined = []
+        if messages:
+            metrics.BATCH.observe(len(messages))
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                if error.code() != KafkaError._PARTITION_EOF and not error.retriable():  # noqa: SLF001
+                    raise KafkaException(error)
+                continue
+            topic, number, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+            partition = self._partitions.get(number)
+            if partition is None:
+                continue
+            try:
+                event = self._codecs.registry_event.decode(message.value())
+            except UndecodableRecordError as fault:
+                partition.next_offsets[topic] = offset + 1
+                if not partition.recovering:  # else it was set aside when it was first read
+                    quarantined.append(self._quarantine(message, fault))
+            else:
+                partition.apply(topic, offset, event)
+            if partition.recovering and partition.has_caught_up():
+                # Events of this batch behind the last commit must not be compared with what stands published.
+                self._recover(partition, quarantined)
+        return quarantined
+
+    def _recover(self, partition: MaterializedPartition, quarantined: list[Quarantined]) -> None:
+        """Ends a recovery; commits what differs with all that was folded so far, for offsets cover it all."""
+        started = time.monotonic()
+        differing = list(partition.recovered())
+        if differing:
+            self._commit([*differing, *self._updates()], quarantined)
+            quarantined.clear()
+        metrics.RECOVERIES.inc()
+        settle_memory()
+        _log.info(
+            "partition recovered",
+            partition=partition.number,
+            differing_namespaces=len(differing),
+            compare_s=round(time.monotonic() - started, 3),
+        )
+
+    def _publish(self, quarantined: list[Quarantined]) -> None:
+        """Commits what the batch changed; offsets alone only now and then."""
+        for partition in self._partitions.values():
+            if partition.recovering and partition.has_caught_up():
+                self._recover(partition, quarantined)
+        updates = self._updates()
+        overdue = time.monotonic() - self._committed_at > self._settings.idle_commit_s
+        if updates or quarantined or overdue:
+            self._commit(updates, quarantined)
+
+    def _updates(self) -> list[tuple[NamespaceView, Update]]:
+        return [
+            found
+            for partition in self._partitions.values()
+            if not partition.recovering
+            for found in partition.updates()
+        ]
+
+    def _commit(self, updates: list[tuple[NamespaceView, Update]], quarantined: list[Quarantined]) -> None:
+        """Writes resources, tombstones, manifests, history, quarantine and offsets in one transaction."""
+        started = time.monotonic()
+        offsets = [
+            TopicPartition(topic, partition.number, offset, metadata=to_metadata(partition.recovery_offset(topic)))
+            for partition in self._partitions.values()
+            if not partition.recovering
+            for topic, offset in partition.next_offsets.items()
+        ]
+        self._committed_at = started
+        if not offsets and not quarantined:
+            return
+        self._producer.begin_transaction()
+        for view, update in updates:
+            self._write(view, update)
+        for record in quarantined:
+            self._producer.produce(QUARANTINE, key=record.key, value=self._codecs.quarantined.encode(record))
+        if offsets:
+            self._producer.send_offsets_to_transaction(
+                offsets, self._consumer.consumer_group_metadata(), _KAFKA_TIMEOUT_S
+            )
+        self._producer.commit_transaction(_KAFKA_TIMEOUT_S)
+        metrics.TRANSACTIONS.labels("committed").inc()
+        metrics.COMMIT_SECONDS.observe(time.monotonic() - started)
+        for view, update in updates:
+            view.published(update)
+            metrics.VERSIONS.inc()
+            metrics.RESOURCES_WRITTEN.inc(len(update.records))
+            metrics.EVENT_TO_SNAPSHOT.observe(max(0.0, time.time() - update.manifest.observed_at / 1e6))
+
+    def _write(self, view: NamespaceView, update: Update) -> None:
+        namespace = view.namespace
+        number = next(n for n, p in self._partitions.items() if p.views.get(namespace) is view)
+        for (collection, name), record in update.records.items():
+            self._produce(
+                SNAPSHOTS,
+                number,
+                ResourceKey(namespace, collection, name).encode(),
+                None if record is None else self._codecs.resource.encode(record),
+            )
+        manifest = self._codecs.manifest.encode(update.manifest)
+        self._produce(SNAPSHOTS, number, ManifestKey(namespace).encode(), manifest)
+        self._produce(SNAPSHOT_HISTORY, number, namespace.encode(), manifest)
+
+    def _produce(self, topic: str, partition: int, key: bytes, value: bytes | None) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, partition=partition, key=key, value=value)
+            except BufferError:
+                self._producer.poll(0.1)
+            else:
+                return
+
+    def _quarantine(self, message: Message, fault: UndecodableRecordError) -> Quarantined:
+        metrics.QUARANTINED.labels(fault.reason).inc()
+        _log.warning(
+            "record quarantined", topic=message.topic(), offset=message.offset(), reason=fault.reason,
+            detail=fault.detail,
+        )  # fmt: skip
+        return Quarantined(
+            topic=message.topic() or "",
+            partition=message.partition() or 0,
+            offset=message.offset() or 0,
+            process="materializer",
+            reason=fault.reason,
+            detail=fault.detail[:1000],
+            key=_bytes(message.key()),
+            value=_bytes(message.value()),
+            at=time.time_ns() // 1000,
+        )
+
+    def _report_to(self, report: Report) -> None:
+        partitions = self._partitions.values()
+        metrics.NAMESPACES.set(sum(len(p.views) for p in partitions))
+        metrics.RESOURCES.set(sum(len(v.versions) for p in partitions for v in p.views.values()))
+        ready = bool(partitions) and not any(partition.recovering for partition in partitions)
+        report({str(p.number): p.status() for p in partitions}, ready)
+
+
+def _bytes(value: str | bytes | None) -> bytes:
+    return value.encode() if isinstance(value, str) else value or b""
