@@ -62,6 +62,8 @@ def run(*, quick: bool) -> None:
                         load.change(per_second * seconds, per_second=per_second)
                         time.sleep(3)
                         report(services, per_second, follow(kafka, out, began))
+                        size = int(out.read_text().splitlines()[-1].split()[2])
+                        print(f"    a push has {size / 1e6:.1f} MB", flush=True)
 
 
 def follow(kafka: KafkaServer, out: Path, began: float) -> list[Followed]:

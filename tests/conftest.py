@@ -6,6 +6,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.harness.load import Load
 from tests.harness.pilot import Pilot
@@ -15,6 +16,10 @@ from tests.harness.servers import KafkaServer, NacosServer, start_kafka, start_n
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+# A busy machine is no fault of a property: time is measured in bench/, never here.
+settings.register_profile("shiplog", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shiplog")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,191 @@
+"""What the listener makes of what Nacos says, before any Kafka."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.errors import NacosGarbageError
+from producers.listener.diff import diff, state, without_removals
+from producers.listener.namespace_view import NamespaceView
+from producers.listener.session import Session, keyframe_due
+from producers.nacos.payload import decode, encode
+from producers.nacos.service_info import BadInstance, parse_instance, parse_service_info
+from schemas.digests import service_digest
+from schemas.events import (
+    Datacenter,
+    Instance,
+    Namespace,
+    RegistryBody,
+    ServiceDelta,
+    ServiceGone,
+    ServiceKey,
+    ServiceState,
+    SessionId,
+    SyncStarted,
+)
+from tests.unit.conversions import make
+
+KEY = ServiceKey("DEFAULT_GROUP", "svc")
+HOST: dict[str, Any] = {
+    "ip": "10.0.0.1", "port": 8080, "weight": 1.0, "healthy": True, "enabled": True, "ephemeral": True,
+    "clusterName": "DEFAULT", "metadata": {"k": "v"},
+}  # fmt: skip
+
+
+def info(*hosts: object) -> dict[str, Any]:
+    """A serviceInfo with these hosts."""
+    return {"name": "svc", "groupName": "DEFAULT_GROUP", "hosts": list(hosts)}
+
+
+def test_a_service_info_is_read() -> None:
+    """Every fact of an instance, in the order of their keys."""
+    parsed = parse_service_info(info({**HOST, "ip": "10.0.0.2"}, HOST))
+    assert parsed.key == KEY
+    assert parsed.instances == (make(metadata={"k": "v"}), make("10.0.0.2", metadata={"k": "v"}))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"ip": ""}, "bad_ip"), ({"ip": None}, "bad_ip"), ({"ip": "a\x00b"}, "bad_ip"),
+        ({"port": 0}, "bad_port"), ({"port": 70000}, "bad_port"), ({"port": "x"}, "bad_port"),
+        ({"port": True}, "bad_port"), ({"weight": -1.0}, "bad_weight"), ({"weight": float("nan")}, "bad_weight"),
+        ({"weight": float("inf")}, "bad_weight"), ({"weight": "1"}, "bad_weight"),
+        ({"metadata": "x"}, "bad_metadata"), ({"metadata": {"k": "x" * 1_000_000}}, "metadata_too_long"),
+        ({"metadata": {"k": "\ud800"}}, "bad_text"),
+    ],
+)  # fmt: skip
+def test_a_bad_instance_is_left_out_and_says_why(change: dict[str, Any], reason: str) -> None:
+    """The service goes on with the others."""
+    parsed = parse_service_info(info({**HOST, **change}, {**HOST, "ip": "10.0.0.2"}, 5))
+    assert [bad.reason for bad in parsed.bad] == [reason, "not_an_object"]
+    assert [instance.ip for instance in parsed.instances] == ["10.0.0.2"]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*HOST, "other"]),
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.text())),
+    )
+)
+def test_no_instance_crashes_the_reader(host: dict[str, Any]) -> None:
+    """Whatever JSON may hold, it is an instance or a bad one."""
+    assert isinstance(parse_instance(host), Instance | BadInstance)
+
+
+@pytest.mark.parametrize("value", [None, [], "x", {}, {"name": ""}, {"name": 5}, {"name": "a", "hosts": "x"}])
+def test_garbage_instead_of_a_service_is_refused(value: object) -> None:
+    """An empty service is something else than no service: nothing is made up."""
+    with pytest.raises(NacosGarbageError):
+        parse_service_info(value)
+
+
+def test_an_address_that_two_clients_registered_is_decided_alike_by_all() -> None:
+    """Nacos lists it twice, in any order."""
+    one, other = {**HOST, "metadata": {"k": "1"}}, {**HOST, "metadata": {"k": "2"}}
+    assert parse_service_info(info(one, other)) == parse_service_info(info(other, one))
+
+
+def test_the_envelope_survives_the_way_and_garbage_does_not() -> None:
+    """Type and JSON; anything else is one error."""
+    assert decode(encode("HealthCheckRequest", {"a": 1})) == ("HealthCheckRequest", {"a": 1})
+    for garbage in (b"\xff\xff", encode("X", {})[:-1] + b"]"):
+        with pytest.raises(NacosGarbageError):
+            decode(garbage)
+
+
+def test_a_delta_names_what_changed_and_what_it_amounts_to() -> None:
+    """Upserts, removals, count and digest of all."""
+    _, stated = state(KEY, (make(), make("10.0.0.2")))
+    after = (make(weight=2.0), make("10.0.0.3"))
+    delta, standing = diff(KEY, stated, after)
+    assert delta is not None
+    assert delta.upserts == after
+    assert [key.ip for key in delta.removals] == ["10.0.0.2"]
+    assert (delta.count, delta.digest) == (2, service_digest(after))
+    assert diff(KEY, standing, after)[0] is None
+
+
+def test_without_removals_nothing_is_taken_away() -> None:
+    """What is new or changed counts; what is missing stays."""
+    before, after = (make(), make("10.0.0.2")), (make(weight=2.0),)
+    assert without_removals(before, after) == ((make(weight=2.0), make("10.0.0.2")), True)
+    assert without_removals(before[:1], before) == (before, False)
+
+
+def pending(view: NamespaceView) -> list[RegistryBody]:
+    """Publishes everything that differs."""
+    bodies = []
+    for key, body, after, _ in view.differences():
+        view.publish(key, after)
+        bodies.append(body)
+    return bodies
+
+
+def test_a_view_publishes_the_latest_of_many_observations() -> None:
+    """While Kafka is away memory is bounded by the registry: a hundred observations are one event."""
+    view = NamespaceView(Namespace("public"))
+    for weight in range(1, 101):
+        view.observe(KEY, (make(weight=float(weight)),), at=weight)
+    (body,) = pending(view)
+    assert isinstance(body, ServiceState)
+    assert body.instances[0].weight == 100.0
+    view.observe(KEY, (make(weight=1.0),), at=200)
+    view.observe(KEY, (make(weight=100.0),), at=201)
+    assert pending(view) == [], "back where it was"
+
+
+def test_a_view_tells_what_came_changed_and_went() -> None:
+    """State, delta, gone; an empty service is not a gone one."""
+    view = NamespaceView(Namespace("public"))
+    view.observe(KEY, (make(),), at=1)
+    assert isinstance(pending(view)[0], ServiceState)
+    view.observe(KEY, (), at=2)
+    (emptied,) = pending(view)
+    assert isinstance(emptied, ServiceDelta)
+    assert emptied.count == 0
+    assert view.stated_instances == 0
+    view.forget(KEY, at=3)
+    assert pending(view) == [ServiceGone(key=KEY)]
+    view.forget(KEY, at=4)
+    assert pending(view) == []
+
+
+def test_what_the_log_did_not_take_is_offered_again() -> None:
+    """A full queue ends the turn in the middle: nothing is lost, nothing comes twice."""
+    view = NamespaceView(Namespace("public"))
+    for name in ("a", "b", "c"):
+        view.observe(ServiceKey("g", name), (make(),), at=1)
+    key, _, after, _ = next(view.differences())
+    view.publish(key, after)
+    assert len(pending(view)) == 2
+    assert pending(view) == []
+
+
+def test_a_session_numbers_what_was_taken() -> None:
+    """An event that the queue refused leaves no hole."""
+    session = Session(datacenter=Datacenter("dc1"), partition=0, id=SessionId("s"), epoch=7)
+    assert session.event(Namespace("n"), SyncStarted(reason="x"), 1).sequence == 0
+    assert session.event(Namespace("n"), SyncStarted(reason="x"), 1).sequence == 0
+    session.taken()
+    assert session.event(Namespace("n"), SyncStarted(reason="x"), 1).sequence == 1
+
+
+@pytest.mark.parametrize(
+    ("deltas", "instances", "age_s", "due"),
+    [
+        (49_999, 0, 0, False),
+        (50_000, 0, 0, True),
+        (50_000, 30_000, 0, False),
+        (60_000, 30_000, 0, True),
+        (0, 0, 21_600, True),
+    ],
+)
+def test_keyframes_follow_the_size_of_the_state(deltas: int, instances: int, age_s: float, due: bool) -> None:  # noqa: FBT001
+    """So that recovery never reads more than a few times of it."""
+    facts = {"min_events": 50_000, "max_age_s": 21_600.0}
+    assert keyframe_due(deltas=deltas, instances=instances, age_s=age_s, **facts) is due  # type: ignore[arg-type]
