@@ -63,10 +63,12 @@ def up(
         ready_file.unlink(missing_ok=True)
     try:
         stack.start()
-        console.print_json(data=stack.addresses())
+        with_view = view and console.is_terminal
+        if not with_view:
+            console.print_json(data=stack.addresses())
         if ready_file is not None:
             _write_whole(ready_file, json.dumps(stack.addresses()))
-        _supervise(stack, console, with_view=view and console.is_terminal)
+        _supervise(stack, console, with_view=with_view)
     except _InterruptedError:
         pass
     finally:
