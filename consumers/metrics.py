@@ -4,11 +4,6 @@ from prometheus_client import Counter, Gauge, Histogram
 
 EVENTS = Counter("shiplog_materializer_events_total", "Events folded, by outcome.", ["outcome"])
 QUARANTINED = Counter("shiplog_materializer_quarantined_total", "Records set aside, by reason.", ["reason"])
-UNLISTED = Counter(
-    "shiplog_materializer_unlisted_instances_total",
-    "Instances Istio would not accept, by reason.",
-    ["reason"],
-)
 RESOURCES_WRITTEN = Counter("shiplog_materializer_resources_written_total", "Resource records and tombstones.")
 VERSIONS = Counter("shiplog_materializer_versions_total", "Manifests published.")
 TRANSACTIONS = Counter("shiplog_materializer_transactions_total", "Transactions, by outcome.", ["outcome"])

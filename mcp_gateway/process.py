@@ -17,13 +17,13 @@ from mcp_gateway.servers.server import PilotServer
 from mcp_gateway.store import SnapshotStore
 from mcp_gateway.view import View
 from runtime.admin_http import AdminServer
-from runtime.kafka_reader import KafkaReader, RecordBatch
+from runtime.kafka_reader import KafkaReader, RecordBatch, set_aside
 from runtime.kafka_topics import TopicKeeper
 from runtime.kafka_writer import KafkaWriter
 from runtime.lifecycle import Readiness, settle_memory
 from schemas.avro_codec import codecs
 from schemas.errors import UndecodableRecordError
-from schemas.records import Manifest, Quarantined
+from schemas.records import Manifest
 from schemas.topics import (
     QUARANTINE,
     SNAPSHOTS,
@@ -181,17 +181,7 @@ class Gateway:
         _log.warning("record quarantined", reason=fault.reason, detail=fault.detail, **where)
         if not self._store.has_read_all:
             return  # it was set aside when it was new; every start reads it again
-        record = Quarantined(
-            topic=message.topic() or "",
-            partition=message.partition() or 0,
-            offset=message.offset() or 0,
-            process="gateway",
-            reason=fault.reason,
-            detail=fault.detail[:1000],
-            key=_bytes(message.key()),
-            value=_bytes(message.value()),
-            at=time.time_ns() // 1000,
-        )
+        record = set_aside(message, fault, "gateway")
         self._quarantine_writer.write(
             QUARANTINE, partition=-1, key=record.key, value=self._codecs.quarantined.encode(record)
         )
@@ -223,7 +213,3 @@ class Gateway:
             }
         resources = {f"{c} {n}": resource.version for (c, n), resource in list(snapshot.resources.items())}
         return {"namespace": namespace, "resources": resources}
-
-
-def _bytes(value: str | bytes | None) -> bytes:
-    return value.encode() if isinstance(value, str) else value or b""

@@ -1,11 +1,10 @@
 """What can go wrong between a Nacos cluster and the log.
 
 ProducerError
-├── NacosError
-│   ├── NacosUnavailableError   the server can't be reached, is starting, or the connection ended
-│   ├── NacosRefusedError       the server answered with an error code
-│   └── NacosGarbageError       the server sent what the protocol does not know
-└── TenureLostError             the partition belongs to another listener now
+└── NacosError
+    ├── NacosUnavailableError   the server can't be reached, is starting, or the connection ended
+    ├── NacosRefusedError       the server answered with an error code
+    └── NacosGarbageError       the server sent what the protocol does not know
 """
 
 
@@ -35,7 +34,3 @@ class NacosRefusedError(NacosError):
 
 class NacosGarbageError(NacosError):
     """The server sent what the protocol does not know; nothing of it is used."""
-
-
-class TenureLostError(ProducerError):
-    """The partition belongs to another listener now: nothing more may be written under this session."""

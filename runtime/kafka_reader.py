@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from runtime.errors import KafkaUnusableError
+from schemas.records import Quarantined
 from schemas.topics import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
@@ -18,8 +20,16 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from runtime.settings import KafkaSettings
+    from schemas.errors import UndecodableRecordError
 
 _log = structlog.get_logger()
+
+LARGE_RECORDS: Final[dict[str, int]] = {
+    "fetch.message.max.bytes": MAX_RECORD_BYTES,
+    "fetch.max.bytes": 4 * MAX_RECORD_BYTES,
+    "receive.message.max.bytes": 4 * MAX_RECORD_BYTES + 1024,
+}
+"""What a consumer needs to take in our largest records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +75,7 @@ class KafkaReader:
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
-                "fetch.message.max.bytes": MAX_RECORD_BYTES,
-                "fetch.max.bytes": 4 * MAX_RECORD_BYTES,
-                "receive.message.max.bytes": 4 * MAX_RECORD_BYTES + 1024,
+                **LARGE_RECORDS,
                 "queued.max.messages.kbytes": queued_kbytes,
                 "fetch.wait.max.ms": 500,
             }
@@ -125,3 +133,22 @@ class KafkaReader:
                     _log.warning("kafka reader", topic=self._topic, error=error.str())
             if (records or ends) and not self._stop.is_set():
                 self._deliver(RecordBatch(records=tuple(records), ends_reached=tuple(ends)))
+
+
+def set_aside(message: Message, fault: UndecodableRecordError, process: str) -> Quarantined:
+    """The record that sets a record aside, whole, with the reason."""
+    return Quarantined(
+        topic=message.topic() or "",
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        process=process,
+        reason=fault.reason,
+        detail=fault.detail[:1000],
+        key=_bytes(message.key()),
+        value=_bytes(message.value()),
+        at=time.time_ns() // 1000,
+    )
+
+
+def _bytes(value: str | bytes | None) -> bytes:
+    return value.encode() if isinstance(value, str) else value or b""

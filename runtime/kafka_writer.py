@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, Producer
 
 from schemas.topics import MAX_RECORD_BYTES
 
@@ -81,10 +81,6 @@ class KafkaWriter:
         self._thread.join(timeout=5)
         return left
 
-    def discard(self) -> None:
-        """Gives up everything that is queued or in flight: it reports as lost."""
-        self._producer.purge()
-
     def _serve(self) -> None:
         while not self._stop.is_set():
             self._producer.poll(0.2)
@@ -99,8 +95,3 @@ class KafkaWriter:
 
 def _log_error(error: KafkaError) -> None:
     _log.warning("kafka writer", error=error.str(), fatal=error.fatal())
-
-
-def is_fatal(error: KafkaException) -> bool:
-    """Whether the producer is beyond use."""
-    return bool(error.args and isinstance(error.args[0], KafkaError) and error.args[0].fatal())

@@ -16,9 +16,9 @@ from consumers import metrics
 from consumers.materializer.partition import MaterializedPartition
 from consumers.materializer.recovery import from_metadata, to_metadata
 from consumers.materializer.snapshot_reader import read_published
+from runtime.kafka_reader import LARGE_RECORDS, set_aside
 from runtime.lifecycle import settle_memory
 from schemas.errors import UndecodableRecordError
-from schemas.records import Quarantined
 from schemas.topics import (
     MAX_RECORD_BYTES,
     QUARANTINE,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from consumers.settings import ConversionSettings, MaterializerSettings
     from runtime.settings import KafkaSettings
     from schemas.avro_codec import Codecs
+    from schemas.records import Quarantined
 
     Report = Callable[[dict[str, object], bool], None]
     """Takes the status of the partitions, and whether they are ready."""
@@ -81,9 +82,7 @@ class Engine:
                 "partition.assignment.strategy": "range",
                 "session.timeout.ms": 6000,
                 "heartbeat.interval.ms": 1500,
-                "fetch.message.max.bytes": MAX_RECORD_BYTES,
-                "fetch.max.bytes": 4 * MAX_RECORD_BYTES,
-                "receive.message.max.bytes": 4 * MAX_RECORD_BYTES + 1024,
+                **LARGE_RECORDS,
             }
         )
         self._producer = Producer(
@@ -284,25 +283,12 @@ class Engine:
             "record quarantined", topic=message.topic(), offset=message.offset(), reason=fault.reason,
             detail=fault.detail,
         )  # fmt: skip
-        return Quarantined(
-            topic=message.topic() or "",
-            partition=message.partition() or 0,
-            offset=message.offset() or 0,
-            process="materializer",
-            reason=fault.reason,
-            detail=fault.detail[:1000],
-            key=_bytes(message.key()),
-            value=_bytes(message.value()),
-            at=time.time_ns() // 1000,
-        )
+        return set_aside(message, fault, "materializer")
 
     def _report_to(self, report: Report) -> None:
         partitions = self._partitions.values()
+        metrics.SUSPECT.set(sum(p.suspect for p in partitions))
         metrics.NAMESPACES.set(sum(len(p.views) for p in partitions))
         metrics.RESOURCES.set(sum(len(v.versions) for p in partitions for v in p.views.values()))
         ready = bool(partitions) and not any(partition.recovering for partition in partitions)
         report({str(p.number): p.status() for p in partitions}, ready)
-
-
-def _bytes(value: str | bytes | None) -> bytes:
-    return value.encode() if isinstance(value, str) else value or b""

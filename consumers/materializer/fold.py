@@ -53,6 +53,7 @@ class Outcome(StrEnum):
     ZOMBIE = "zombie"
     MISMATCH = "mismatch"
     INCOMPLETE_KEYFRAME = "incomplete_keyframe"
+    BEFORE_KEYFRAME = "before_keyframe"
 
 
 @dataclass(slots=True)
@@ -207,6 +208,9 @@ class Fold:
     ) -> tuple[Outcome, set[ServiceKey]]:
         """Applies the event; what became of it, and the services whose content it touched."""
         body = event.body
+        if not namespace.complete and namespace.sync is None and not isinstance(body, SyncStarted | NamespaceGone):
+            # A recovery that begins at another namespace's keyframe: this one's is still to come.
+            return Outcome.BEFORE_KEYFRAME, set()
         outcome = Outcome.APPLIED
         touched: set[ServiceKey] = set()
         match body:

@@ -50,7 +50,7 @@ class MaterializedPartition:
         self.next_offsets[topic] = offset + 1
         outcome = self._fold.apply(topic, offset, event)
         metrics.EVENTS.labels(outcome).inc()
-        if outcome not in {Outcome.APPLIED, Outcome.ZOMBIE}:
+        if outcome in {Outcome.MISMATCH, Outcome.INCOMPLETE_KEYFRAME}:
             _log.warning(
                 "an event does not fit what was folded before",
                 outcome=outcome,
@@ -104,6 +104,12 @@ class MaterializedPartition:
     def recovery_offset(self, topic: str) -> int:
         """Where a fold of this topic must begin to arrive at the present state."""
         return recovery_offset(self._fold.state, self.next_offsets.get(topic, 0))
+
+    @property
+    def suspect(self) -> int:
+        """How many namespaces have a hole in their events, counted in each datacenter."""
+        datacenters = self._fold.state.datacenters.values()
+        return sum(ns.suspect for datacenter in datacenters for ns in datacenter.namespaces.values())
 
     def status(self) -> dict[str, object]:
         """The partition as an operator sees it."""

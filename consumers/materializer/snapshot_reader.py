@@ -8,8 +8,9 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers.materializer.view import PublishedNamespace
+from runtime.kafka_reader import LARGE_RECORDS
 from schemas.errors import UndecodableRecordError
-from schemas.topics import MAX_RECORD_BYTES, SNAPSHOTS, ManifestKey, decode_snapshot_key
+from schemas.topics import SNAPSHOTS, ManifestKey, decode_snapshot_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,9 +41,7 @@ def read_published(
             "enable.partition.eof": True,
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
-            "fetch.message.max.bytes": MAX_RECORD_BYTES,
-            "fetch.max.bytes": 4 * MAX_RECORD_BYTES,
-            "receive.message.max.bytes": 4 * MAX_RECORD_BYTES + 1024,
+            **LARGE_RECORDS,
         }
     )
     found: dict[int, dict[Namespace, PublishedNamespace]] = {number: {} for number in partitions}

@@ -1,0 +1,119 @@
+"""The fold's rules, one by one."""
+
+from __future__ import annotations
+
+from consumers.materializer.fold import Fold, Outcome
+from consumers.materializer.recovery import from_metadata, recovery_offset, to_metadata
+from consumers.materializer.view import NamespaceView
+from producers.listener.diff import state
+from schemas.events import (
+    ConfigKey,
+    ConfigState,
+    Heartbeat,
+    Link,
+    Namespace,
+    NamespaceGone,
+    ServiceDelta,
+    ServiceKey,
+    SyncCompleted,
+    SyncStarted,
+)
+from tests.unit.conversions import PUBLIC, TOPIC, Log, make
+
+SERVICE = ServiceKey("DEFAULT_GROUP", "svc")
+OTHER = Namespace("other")
+
+
+def test_nothing_shows_before_the_first_keyframe_is_whole() -> None:
+    """Half a namespace is never published."""
+    log = Log()
+    log.add(SyncStarted(reason="test"))
+    log.add(state(SERVICE, (make(),))[0])
+    assert PUBLIC not in log.fold.state.changes
+    log.add(SyncCompleted(services=1, config_items=0))
+    assert log.fold.state.changes[PUBLIC].dirty == {SERVICE}
+
+
+def test_what_a_keyframe_does_not_state_goes_at_its_end() -> None:
+    """And not before."""
+    log = Log()
+    log.keyframe({SERVICE: [make()], ServiceKey("g", "old"): [make()]})
+    log.add(SyncStarted(reason="test"))
+    log.add(state(SERVICE, (make(),))[0])
+    assert len(log.entries()) == 2
+    log.add(SyncCompleted(services=1, config_items=0))
+    assert len(log.entries()) == 1
+
+
+def test_a_keyframe_with_wrong_counts_takes_nothing_away() -> None:
+    """An event of it is missing: the namespace is suspect, and all stays."""
+    log = Log()
+    log.keyframe({SERVICE: [make()]})
+    log.add(SyncStarted(reason="test"))
+    log.add(SyncCompleted(services=1, config_items=0))
+    assert log.outcome is Outcome.INCOMPLETE_KEYFRAME
+    assert len(log.entries()) == 1
+    assert log.snapshot().manifest.suspect == ("dc1",)
+
+
+def test_a_delta_that_does_not_amount_to_its_digest_makes_the_namespace_suspect() -> None:
+    """What it says is applied all the same: it is a fact."""
+    log = Log()
+    log.keyframe({SERVICE: [make()]})
+    log.add(ServiceDelta(key=SERVICE, upserts=(make("10.0.0.2"),), removals=(), count=9, digest=9))
+    assert log.outcome is Outcome.MISMATCH
+    assert len(next(iter(log.entries().values())).endpoints) == 2
+
+
+def test_an_event_that_changes_no_content_makes_no_version() -> None:
+    """Heartbeats, restatements of the same, config items that are not converted yet."""
+    log = Log()
+    log.keyframe({SERVICE: [make()]})
+    version = dict(log.fold.state.changes[PUBLIC].version)
+    log.add(Heartbeat(link=Link.BLIND, detail=""), namespace=Namespace(""))
+    log.keyframe({SERVICE: [make()]})
+    log.add(ConfigState(key=ConfigKey("g", "d"), content="x", content_type="yaml", md5=""))
+    assert log.fold.state.changes[PUBLIC].version == version
+    assert log.fold.state.datacenters["dc1"].link is Link.BLIND
+
+
+def test_a_namespace_that_is_gone_has_an_empty_snapshot() -> None:
+    """Its resources are removed by a version of their own."""
+    log = Log()
+    log.keyframe({SERVICE: [make()]})
+    view = NamespaceView(PUBLIC, log.settings)
+    first = view.update_all(log.fold.state, "test")
+    assert first is not None
+    view.published(first)
+    log.add(NamespaceGone())
+    update = view.update(log.fold.state, log.fold.state.changes[PUBLIC].dirty, "test")
+    assert update is not None
+    assert (update.manifest.resources, update.manifest.removed) == (0, 1)
+
+
+def test_a_recovery_begins_at_the_oldest_of_the_newest_keyframes() -> None:
+    """Events of another namespace before its own keyframe are passed over, and raise no alarm."""
+    log = Log()
+    for namespace in (PUBLIC, OTHER):
+        log.add(SyncStarted(reason="test"), namespace=namespace)
+        log.add(state(SERVICE, (make(),))[0], namespace=namespace)
+        log.add(SyncCompleted(services=1, config_items=0), namespace=namespace)
+    delta = ServiceDelta(key=SERVICE, upserts=(), removals=(), count=1, digest=state(SERVICE, (make(),))[1].digest)
+    log.keyframe({SERVICE: [make()]})
+    log.add(delta, namespace=PUBLIC)
+    log.add(SyncStarted(reason="test"), namespace=OTHER)
+    log.add(state(SERVICE, (make(),))[0], namespace=OTHER)
+    log.add(SyncCompleted(services=1, config_items=0), namespace=OTHER)
+    assert recovery_offset(log.fold.state, 99) == 6
+
+    again = Fold(log.settings)
+    outcomes = {again.apply(TOPIC, offset, event) for offset, event in enumerate(log.events[7:], start=7)}
+    assert outcomes == {Outcome.APPLIED, Outcome.BEFORE_KEYFRAME}
+    assert not again.state.is_complete(PUBLIC)
+    assert again.state.is_complete(OTHER)
+
+
+def test_a_recovery_offset_survives_as_metadata() -> None:
+    """Of the group's committed offset; anything else there is no recovery offset."""
+    assert from_metadata(to_metadata(42)) == 42
+    assert [from_metadata(text) for text in (None, "", "x", "recover-from=")] == [None] * 4
