@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 _POLL_S = 0.2
-_KAFKA_TIMEOUT_S = 30.0
+_KAFKA_TIMEOUT_S = 10.0
+"""No operation is worth waiting longer for: a fresh start is the surer way back."""
 
 
 class Engine:
@@ -70,6 +71,7 @@ class Engine:
         self._client_id = f"shiplog-materializer-{instance}"
         self._partitions: dict[int, MaterializedPartition] = {}
         self._committed_at = time.monotonic()
+        self._lost = False
         self._consumer = Consumer(
             kafka.client_config(self._client_id)
             | {
@@ -110,11 +112,18 @@ class Engine:
         """
         self._producer.init_transactions(_KAFKA_TIMEOUT_S)
         self._consumer.subscribe(
-            list(self._settings.event_topics), on_assign=self._assigned, on_revoke=self._revoked
+            list(self._settings.event_topics),
+            on_assign=self._assigned,
+            on_revoke=self._revoked,
+            on_lost=self._lost_membership,
         )
         reported_at = 0.0
         while not stop.is_set():
             first = self._consumer.poll(_POLL_S)
+            if self._lost:
+                # Kafka was away: a transactional producer from before can hang for a minute in its first
+                # transaction afterwards, a new one does not.
+                raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID, "partitions lost"))
             messages = [] if first is None else [first, *self._consumer.consume(self._settings.max_batch, 0)]
             quarantined = self._fold(messages)
             self._publish(quarantined)
@@ -161,6 +170,10 @@ class Engine:
         for tp in revoked:
             self._partitions.pop(tp.partition, None)
         metrics.PARTITIONS.set(len(self._partitions))
+
+    def _lost_membership(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
+        self._revoked(consumer, lost)
+        self._lost = True
 
     def _fold(self, messages: list[Message]) -> list[Quarantined]:
         """Folds the records in; those that can't be decoded come back."""

@@ -33,9 +33,13 @@ MAX_CHANGES = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """What must be written to make the snapshot present; records with None are removals."""
+    """What must be written to make the snapshot present; records with None are removals.
+
+    `digests` are the written resources' shares of the snapshot's digest.
+    """
 
     records: dict[tuple[str, str], ResourceRecord | None]
+    digests: dict[tuple[str, str], int]
     manifest: Manifest
 
 
@@ -59,13 +63,15 @@ class NamespaceView:
     versions: dict[tuple[str, str], str] = field(default_factory=dict)
     digest: int = 0
     manifest: Manifest | None = None
+    _digests: dict[tuple[str, str], int] = field(default_factory=dict)
     _names: dict[ServiceKey, ServiceName] = field(default_factory=dict)
     _claims: dict[str, set[ServiceKey]] = field(default_factory=dict)
 
     def adopt(self, versions: dict[tuple[str, str], str], manifest: Manifest) -> None:
         """This is what stands published, read back from the snapshot topic."""
         self.versions = versions
-        self.digest = sum(resource_digest(c, n, v) for (c, n), v in versions.items())
+        self._digests = {(c, n): resource_digest(c, n, v) for (c, n), v in versions.items()}
+        self.digest = sum(self._digests.values())
         self.manifest = manifest
 
     def update(self, state: PartitionState, dirty: set[ServiceKey], reason: str) -> Update | None:
@@ -100,13 +106,14 @@ class NamespaceView:
 
     def published(self, update: Update) -> None:
         """The update is committed."""
-        for (collection, name), record in update.records.items():
-            former = self.versions.pop((collection, name), None)
-            if former is not None:
-                self.digest -= resource_digest(collection, name, former)
-            if record is not None:
-                self.versions[collection, name] = record.version
-                self.digest += resource_digest(collection, name, record.version)
+        for name, record in update.records.items():
+            self.digest -= self._digests.pop(name, 0)
+            if record is None:
+                self.versions.pop(name, None)
+            else:
+                self.versions[name] = record.version
+                self._digests[name] = update.digests[name]
+                self.digest += update.digests[name]
         self.manifest = update.manifest
 
     def _complete_datacenters(self, state: PartitionState) -> dict[Datacenter, _Services]:
@@ -181,13 +188,22 @@ class NamespaceView:
             return None
         kinds: dict[ChangeKind, list[Change]] = {kind: [] for kind in ChangeKind}
         total, count = self.digest, len(self.versions)
+        digests: dict[tuple[str, str], int] = {}
         for (collection, name), record in sorted(different.items(), key=lambda item: item[0]):
-            former = self.versions.get((collection, name))
-            kind = ChangeKind.REMOVED if record is None else ChangeKind.CHANGED if former else ChangeKind.ADDED
+            former = self._digests.get((collection, name))
+            kind = (
+                ChangeKind.REMOVED
+                if record is None
+                else ChangeKind.ADDED
+                if former is None
+                else ChangeKind.CHANGED
+            )
             kinds[kind].append(Change(kind=kind, collection=collection, name=name))
             count += (record is not None) - (former is not None)
-            total += 0 if record is None else resource_digest(collection, name, record.version)
-            total -= 0 if former is None else resource_digest(collection, name, former)
+            total -= former or 0
+            if record is not None:
+                digest = digests[collection, name] = resource_digest(collection, name, record.version)
+                total += digest
         here = state.of_namespace(self.namespace)
         manifest = Manifest(
             namespace=self.namespace,
@@ -204,7 +220,7 @@ class NamespaceView:
             links={datacenter: state.datacenters[datacenter].link for datacenter in here},
             suspect=tuple(datacenter for datacenter, namespace in here.items() if namespace.suspect),
         )
-        return Update(records=different, manifest=manifest)
+        return Update(records=different, digests=digests, manifest=manifest)
 
 
 def _instances_of(here: dict[Datacenter, _Services], key: ServiceKey) -> dict[Datacenter, FoldedService]:

@@ -113,6 +113,35 @@ def test_services_and_namespaces_that_come_later_are_found(
     second.close()
 
 
+def test_a_deleted_service_is_gone_once_confirmed_and_may_come_back(
+    processes: Processes, nacos: NacosServer, namespace: str, load: Load, pilots: Callable[..., Pilot]
+) -> None:
+    """Two listings must lack it; registered again, it is found, subscribed and shown again."""
+    load.register(3, 1)
+    listener, _, gateway = processes.start_all()
+    pilot = pilots(gateway.address)
+    name = f"{namespace}/svc-0.DEFAULT-GROUP.{namespace}"
+    wait_for(lambda: name in pilot.endpoints(), timeout_s=20, what="the service")
+
+    def is_watched() -> bool:
+        page = listener.debug(f"services?namespace={namespace}")
+        return "svc-0" in {service["service"] for service in page["services"]}
+
+    load.state("svc-0", [])
+    wait_for(lambda: name not in pilot.endpoints(), timeout_s=20, what="the empty service without an entry")
+    assert is_watched(), "an empty service is not a gone one"
+    params = {"serviceName": "svc-0", "namespaceId": namespace}
+    wait_for(
+        lambda: httpx.delete(f"{nacos.url}/nacos/v1/ns/service", params=params, timeout=10).is_success,
+        timeout_s=20,
+        what="Nacos deletes the service",
+    )
+    wait_for(lambda: not is_watched(), timeout_s=20, what="the service gone")
+    assert listener.metric("shiplog_listener_events_total", kind="ServiceGone") == 1
+    load.state("svc-0", [make_instance(0, 5)])
+    wait_for(lambda: "10.0.0.6" in str(pilot.endpoints().get(name)), timeout_s=20, what="the service again")
+
+
 def test_a_nacos_that_restarts_empty_takes_nothing_while_its_clients_come_back(
     processes: Processes, nacos: NacosServer, namespace: str, pilots: Callable[..., Pilot]
 ) -> None:
