@@ -211,7 +211,8 @@ class Engine:
             self._commit([*differing, *self._updates()], quarantined)
             quarantined.clear()
         metrics.RECOVERIES.inc()
-        settle_memory()
+        if not any(other.recovering for other in self._partitions.values()):
+            settle_memory()  # once for all partitions: it walks the whole heap
         _log.info(
             "partition recovered",
             partition=partition.number,

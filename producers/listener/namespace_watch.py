@@ -140,7 +140,7 @@ class NamespaceWatch:
         return connection.ended.result()
 
     async def _subscribe(self, connection: NacosConnection, keys: Iterable[ServiceKey]) -> None:
-        """Subscribes with bounded concurrency; a service that is refused does not keep the others waiting."""
+        """Subscribes with bounded concurrency; the first fault ends it, and is raised as it is."""
         waiting = iter(list(keys))
 
         async def worker() -> None:
@@ -150,9 +150,13 @@ class NamespaceWatch:
                 if key not in self._pushed:
                     self._observe(info)
 
-        async with asyncio.TaskGroup() as group:
-            workers = [group.create_task(worker()) for _ in range(self._settings.subscribe_concurrency)]
-        del workers
+        # Not a TaskGroup: it would wrap the fault, and `run` would take a lost connection for a fault of ours.
+        workers = [asyncio.create_task(worker()) for _ in range(self._settings.subscribe_concurrency)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for task in workers:
+                task.cancel()
 
     def _pushed_by_nacos(self, message: Envelope) -> None:
         if message.type != "NotifySubscriberRequest":
@@ -211,15 +215,11 @@ class NamespaceWatch:
             info = parse_service_info(await connection.subscribe(key.group, key.service))
             del self._missed[key]
             if info.instances:
-                self._observe_again(info.key, info.instances)
+                self.view.observe(info.key, info.instances, now_us())
             else:
                 self.view.forget(key, now_us())
         if certain:
             self._changed()
-
-    def _observe_again(self, key: ServiceKey, instances: tuple[Any, ...]) -> None:
-        self.view.observe(key, instances, now_us())
-        self._changed()
 
     async def _second_look(self, connection: NacosConnection) -> None:
         """After the grace period, asks again for what seemed to have lost instances."""
