@@ -16,6 +16,7 @@ from consumers.materializer.fold import Fold
 from consumers.materializer.view import NamespaceView
 from consumers.settings import ConversionSettings
 from producers.listener.diff import diff, state
+from producers.listener.observation import Observation
 from producers.listener.session import Session
 from runtime.lifecycle import settle_memory, tune_garbage_collector
 from schemas.avro_codec import codecs
@@ -53,7 +54,9 @@ def make_log(changes: int) -> tuple[list[bytes], int]:
     add(SyncStarted(reason="bench"))
     for number in range(SERVICES):
         key = ServiceKey("DEFAULT_GROUP", f"svc-{number}")
-        body, stated[key] = state(key, tuple(make_instance(number, i) for i in range(INSTANCES)))
+        body, stated[key] = state(
+            key, Observation(visible=tuple(make_instance(number, i) for i in range(INSTANCES)))
+        )
         add(body)
     add(SyncCompleted(services=SERVICES, config_items=0))
     first = len(records)
@@ -64,7 +67,7 @@ def make_log(changes: int) -> tuple[list[bytes], int]:
         instances = dict(stated[key].instances)
         chosen = dice.choice(list(instances))
         instances[chosen] = replace(instances[chosen], weight=float(dice.randrange(1, 1000)))
-        delta, stated[key] = diff(key, stated[key], tuple(instances.values()))
+        delta, stated[key] = diff(key, stated[key], Observation(visible=tuple(instances.values())))
         if delta is not None:
             add(delta)
     return records, first

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from schemas.digests import SERVICE_DIGEST_MODULUS, instance_digest
 from schemas.events import Instance, InstanceKey, ServiceDelta, ServiceKey, ServiceState
 
+if TYPE_CHECKING:
+    from producers.listener.observation import Observation
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatedService:
-    """A service as the log has it: its instances, and the sum of their hashes."""
+    """A service as the log has it: its instances, the sum of their hashes, its protect threshold."""
 
     instances: dict[InstanceKey, Instance]
     digest: int
+    protect_threshold: float
 
 
-def state(key: ServiceKey, instances: tuple[Instance, ...]) -> tuple[ServiceState, StatedService]:
+def state(key: ServiceKey, observation: Observation) -> tuple[ServiceState, StatedService]:
     """The event that states all instances, and what stands in the log after it."""
-    by_key = {instance.key: instance for instance in instances}
+    by_key = {instance.key: instance for instance in observation.instances}
     digest = sum(map(instance_digest, by_key.values())) % SERVICE_DIGEST_MODULUS
-    event = ServiceState(key=key, instances=tuple(by_key.values()))
-    return event, StatedService(instances=by_key, digest=digest)
+    threshold = observation.protect_threshold
+    event = ServiceState(key=key, instances=tuple(by_key.values()), protect_threshold=threshold)
+    return event, StatedService(instances=by_key, digest=digest, protect_threshold=threshold)
 
 
 def diff(
-    key: ServiceKey, stated: StatedService, instances: tuple[Instance, ...]
-) -> tuple[ServiceDelta | None, StatedService]:
-    """The delta from what is stated to these instances, and what stands after it; None when equal.
+    key: ServiceKey, stated: StatedService, observation: Observation
+) -> tuple[ServiceDelta | ServiceState | None, StatedService]:
+    """The event from what is stated to what was observed, and what stands after it; None when equal.
 
     Hashes only what changed, so a change in a service of 20,000 instances costs one comparison of each.
+    A delta can't tell of a threshold: when that changed, all is stated.
     """
+    if observation.protect_threshold != stated.protect_threshold:
+        return state(key, observation)
     before = stated.instances
-    after = {instance.key: instance for instance in instances}
+    after = {instance.key: instance for instance in observation.instances}
     upserts = [instance for k, instance in after.items() if before.get(k) != instance]
     removals = [k for k in before if k not in after]
     if not upserts and not removals:
@@ -47,18 +56,4 @@ def diff(
     delta = ServiceDelta(
         key=key, upserts=tuple(upserts), removals=tuple(removals), count=len(after), digest=digest
     )
-    return delta, StatedService(instances=after, digest=digest)
-
-
-def without_removals(
-    before: tuple[Instance, ...], after: tuple[Instance, ...]
-) -> tuple[tuple[Instance, ...], bool]:
-    """What may be believed while removals may not: `after`, and of `before` what it lacks; whether it lacked any.
-
-    For the time after a reconnect, when a server may still be loading what its peers know.
-    """
-    present = {instance.key for instance in after}
-    kept = tuple(instance for instance in before if instance.key not in present)
-    if not kept:
-        return after, False
-    return tuple(sorted((*after, *kept), key=lambda instance: instance.key)), True
+    return delta, StatedService(instances=after, digest=digest, protect_threshold=stated.protect_threshold)

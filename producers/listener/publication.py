@@ -10,15 +10,18 @@ import asyncio
 import time
 import uuid
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import structlog
 from confluent_kafka import KafkaException
 
 from producers import metrics
-from producers.listener.namespace_watch import now_us
 from producers.listener.session import Session, keyframe_due
+from producers.listener.watched import now_us
 from schemas.events import (
+    ConfigKey,
+    ConfigState,
     Datacenter,
     Heartbeat,
     Link,
@@ -35,7 +38,8 @@ from schemas.topics import REGISTRY_EVENTS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from producers.listener.namespace_view import NamespaceView
+    from producers.listener.namespace_view import Difference, NamespaceView
+    from producers.listener.quarantine import Quarantine
     from producers.settings import ListenerSettings
     from runtime.kafka_writer import KafkaWriter
     from schemas.avro_codec import AvroCodec
@@ -56,15 +60,22 @@ class _QueueFullError(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class _Keyframe:
-    """A keyframe being laid: the services that remain, and the ServiceState events since it started.
+    """A keyframe being laid: what remains, and the states written since it started.
 
-    The latter include services that appeared meanwhile, because readers count every state in between.
+    The latter include what appeared meanwhile, because readers count every state in between.
     """
 
     reason: str
-    remaining: Iterator[ServiceKey]
+    remaining: Iterator[ServiceKey | ConfigKey]
     started: bool = False
-    stated: int = 0
+    services: int = 0
+    config_items: int = 0
+
+    def count(self, body: RegistryBody) -> None:
+        """An event was written."""
+        if self.started:
+            self.services += isinstance(body, ServiceState)
+            self.config_items += isinstance(body, ConfigState)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,11 +101,13 @@ class Publication:
         settings: ListenerSettings,
         codec: AvroCodec[RegistryEvent],
         writer: KafkaWriter,
+        quarantine: Quarantine,
         link_of: Callable[[int], tuple[Link, str]],
     ) -> None:
         self._settings = settings
         self._codec = codec
         self._writer = writer
+        self._quarantine = quarantine
         self._link_of = link_of
         self._wake = asyncio.Event()
         self.tenures: dict[int, Tenure] = {}
@@ -163,7 +176,6 @@ class Publication:
             link, detail = self._link_of(tenure.session.partition)
             self._write(tenure, Namespace(""), Heartbeat(link=link, detail=detail), now_us())
             tenure.beat_at = time.monotonic()
-            self._count(tenure)
             self._consider_keyframes(tenure)
         for namespace in list(tenure.gone):
             self._write(tenure, namespace, NamespaceGone(), now_us())
@@ -173,7 +185,7 @@ class Publication:
                 continue
             if namespace not in tenure.framed and namespace not in tenure.keyframes:
                 view.forget_stated()
-                tenure.keyframes[namespace] = _Keyframe(reason="session", remaining=iter(list(view.observed)))
+                tenure.keyframes[namespace] = _Keyframe(reason="session", remaining=_everything(view))
             while namespace in tenure.keyframes and self._is_ours(tenure):
                 self._lay(tenure, namespace, view)
                 await asyncio.sleep(0)
@@ -181,20 +193,35 @@ class Publication:
             await self._write_differences(tenure, namespace, view)
 
     async def _write_differences(self, tenure: Tenure, namespace: Namespace, view: NamespaceView) -> None:
-        for written, (key, body, after, at) in enumerate(view.differences(), start=1):
+        labels = (self._settings.datacenter, metrics.namespace_label(namespace))
+        for written, difference in enumerate(view.differences(), start=1):
             if not self._is_ours(tenure):
                 return
-            self._write(tenure, namespace, body, at)
-            view.publish(key, after)
+            self._publish_difference(tenure, namespace, view, difference)
             tenure.deltas += 1
-            if isinstance(body, ServiceState) and (frame := tenure.keyframes.get(namespace)) is not None:
-                frame.stated += frame.started
-            metrics.PUSH_TO_EVENT.labels(self._settings.datacenter).observe((now_us() - at) / 1e6)
+            metrics.PUSH_TO_EVENT.labels(*labels).observe((now_us() - difference.at) / 1e6)
             if written % _EVENTS_PER_TURN == 0:
                 await asyncio.sleep(0)
 
+    def _publish_difference(
+        self, tenure: Tenure, namespace: Namespace, view: NamespaceView, difference: Difference
+    ) -> None:
+        """Writes the event, and keeps the view and the keyframe in step with it."""
+        written = self._write(tenure, namespace, difference.body, difference.at)
+        view.publish(difference)
+        if not written:
+            self._quarantine.set_aside(
+                namespace,
+                difference.key,
+                reason="too_large",
+                detail=f"{difference.key}: more than a record of the log may hold",
+                value=type(difference.body).__name__,
+            )
+        elif (frame := tenure.keyframes.get(namespace)) is not None:
+            frame.count(difference.body)
+
     def _lay(self, tenure: Tenure, namespace: Namespace, view: NamespaceView) -> None:
-        """States the next services of a keyframe; the last chunk completes it."""
+        """States the next part of a keyframe; the last chunk completes it."""
         frame = tenure.keyframes[namespace]
         if not frame.started:
             self._write(tenure, namespace, SyncStarted(reason=frame.reason), now_us())
@@ -202,21 +229,20 @@ class Publication:
         for _ in range(_KEYFRAME_CHUNK):
             key = next(frame.remaining, None)
             if key is None:
-                self._write(tenure, namespace, SyncCompleted(services=frame.stated, config_items=0), now_us())
+                counts = SyncCompleted(services=frame.services, config_items=frame.config_items)
+                self._write(tenure, namespace, counts, now_us())
                 del tenure.keyframes[namespace]
                 tenure.framed.add(namespace)
                 metrics.KEYFRAMES.labels(self._settings.datacenter, frame.reason).inc()
                 return
-            stated = view.statement(key)
-            if stated is not None:
-                body, after = stated
-                try:
-                    self._write(tenure, namespace, body, now_us())
-                except _QueueFullError:
-                    frame.remaining = _chain(key, frame.remaining)
-                    raise
-                view.publish(key, after)
-                frame.stated += 1
+            statement = view.statement(key, now_us())
+            if statement is None:
+                continue
+            try:
+                self._publish_difference(tenure, namespace, view, statement)
+            except _QueueFullError:
+                frame.remaining = chain((key,), frame.remaining)
+                raise
 
     def _consider_keyframes(self, tenure: Tenure) -> None:
         if tenure.keyframes or not tenure.framed:
@@ -234,11 +260,12 @@ class Publication:
     def _begin_keyframes(self, tenure: Tenure, reason: str) -> None:
         for namespace in tenure.framed:
             view = tenure.views[namespace]
-            tenure.keyframes[namespace] = _Keyframe(reason=reason, remaining=iter(list(view.observed)))
+            tenure.keyframes[namespace] = _Keyframe(reason=reason, remaining=_everything(view))
         tenure.deltas = 0
         tenure.framed_at = time.monotonic()
 
-    def _write(self, tenure: Tenure, namespace: Namespace, body: RegistryBody, at: int) -> None:
+    def _write(self, tenure: Tenure, namespace: Namespace, body: RegistryBody, at: int) -> bool:
+        """Writes an event; False when it is too large for the log and was left out."""
         event = tenure.session.event(namespace, body, at)
         try:
             taken = self._writer.write(
@@ -250,26 +277,18 @@ class Publication:
         except KafkaException as error:
             if error.args[0].name() != "MSG_SIZE_TOO_LARGE":
                 raise
-            metrics.OVERSIZED.labels(self._settings.datacenter).inc()
-            _log.error("an event is too large for the log and is left out", namespace=namespace, event=type(body))
-            return
+            return False
         if not taken:
             raise _QueueFullError
         tenure.session.taken()
-        metrics.EVENTS.labels(self._settings.datacenter, type(body).__name__).inc()
+        metrics.EVENTS.labels(
+            self._settings.datacenter, metrics.namespace_label(namespace), type(body).__name__
+        ).inc()
+        return True
 
     def _is_ours(self, tenure: Tenure) -> bool:
         return self.tenures.get(tenure.session.partition) is tenure
 
-    def _count(self, tenure: Tenure) -> None:
-        datacenter = self._settings.datacenter
-        views = [view for t in self.tenures.values() for view in t.views.values()]
-        metrics.SERVICES.labels(datacenter).set(sum(len(view.observed) for view in views))
-        metrics.INSTANCES.labels(datacenter).set(sum(view.stated_instances for view in views))
-        link, _ = self._link_of(tenure.session.partition)
-        metrics.LINK.labels(datacenter).set({Link.LIVE: 2, Link.DEGRADED: 1, Link.BLIND: 0}[link])
 
-
-def _chain(first: ServiceKey, rest: Iterator[ServiceKey]) -> Iterator[ServiceKey]:
-    yield first
-    yield from rest
+def _everything(view: NamespaceView) -> Iterator[ServiceKey | ConfigKey]:
+    return iter([*view.observed, *view.configs])

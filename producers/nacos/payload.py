@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, NamedTuple
 
+import orjson
 from google.protobuf.message import DecodeError
 
 from producers.errors import NacosGarbageError
 from schemas.protobuf.nacos_grpc.payload_pb2 import Payload
+
+GARBAGE = ""
+"""The type under which a message that can't be decoded is handed on; its body says why."""
 
 
 class Envelope(NamedTuple):
@@ -24,7 +27,7 @@ def encode(type_name: str, body: dict[str, Any], headers: dict[str, str] | None 
     payload.metadata.type = type_name
     if headers:
         payload.metadata.headers.update(headers)
-    payload.body.value = json.dumps(body, separators=(",", ":")).encode()
+    payload.body.value = orjson.dumps(body)
     return payload.SerializeToString()
 
 
@@ -36,7 +39,7 @@ def decode(data: bytes) -> Envelope:
     """
     try:
         payload = Payload.FromString(data)
-        body = json.loads(payload.body.value or b"{}")
+        body = orjson.loads(payload.body.value or b"{}")
     except (DecodeError, ValueError) as error:
         raise NacosGarbageError(f"an undecodable message: {error}") from error
     if not isinstance(body, dict):

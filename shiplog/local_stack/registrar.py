@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from producers.nacos.connection import NacosConnection
-from producers.settings import GRPC_PORT_OFFSET
+from producers.nacos.connection import Endpoint, NacosConnection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,13 +18,13 @@ class Registrar:
 
     def __init__(self, url: str, namespace: str) -> None:
         parts = urlsplit(url)
-        self._address = f"{parts.hostname}:{(parts.port or 8848) + GRPC_PORT_OFFSET}"
+        self._endpoint = Endpoint(f"{parts.hostname}:{(parts.port or 8848) + 1000}")
         self._namespace = namespace
 
     async def __aenter__(self) -> Self:
         """Connects."""
         self._connection = await NacosConnection(
-            self._address, namespace=self._namespace, on_push=lambda _: None
+            self._endpoint, namespace=self._namespace, on_push=lambda _: None
         ).open()
         return self
 

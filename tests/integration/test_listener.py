@@ -125,7 +125,7 @@ def test_a_deleted_service_is_gone_once_confirmed_and_may_come_back(
 
     def is_watched() -> bool:
         page = listener.debug(f"services?namespace={namespace}")
-        return "svc-0" in {service["service"] for service in page["services"]}
+        return "svc-0" in {service["service"] for service in page["on_this_page"]}
 
     load.state("svc-0", [])
     wait_for(lambda: name not in pilot.endpoints(), timeout_s=20, what="the empty service without an entry")
@@ -162,13 +162,14 @@ def test_a_nacos_that_restarts_empty_takes_nothing_while_its_clients_come_back(
     )
     nacos.child.start()
     nacos.wait()
+    time.sleep(3)  # connected again, and everything is empty
+    returned = Load(nacos.url, namespace)
+    returned.register(SERVICES, 3)
     wait_for(
         lambda: listener.debug("services")["namespaces"][namespace]["link"] == "LIVE",
         timeout_s=40,
         what="live again",
     )
-    returned = Load(nacos.url, namespace)
-    returned.register(SERVICES, 3)
     time.sleep(12)
     returned.state("svc-0", [make_instance(0, 9)])
     name = f"{namespace}/svc-0.DEFAULT-GROUP.{namespace}"

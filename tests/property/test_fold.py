@@ -21,7 +21,7 @@ from schemas.events import (
     SyncCompleted,
     SyncStarted,
 )
-from tests.unit.conversions import PUBLIC, TOPIC, Log
+from tests.unit.conversions import PUBLIC, TOPIC, Log, seen
 
 if TYPE_CHECKING:
     from producers.listener.diff import StatedService
@@ -58,7 +58,7 @@ class Publisher(Log):
         self.add(SyncStarted(reason="test"))
         self.stated = {}
         for key, here in registry.items():
-            body, self.stated[key] = state(key, here)
+            body, self.stated[key] = state(key, seen(*here))
             self.add(body)
         self.add(SyncCompleted(services=len(registry), config_items=0))
 
@@ -67,10 +67,10 @@ class Publisher(Log):
             if self.stated.pop(key, None) is not None:
                 self.add(ServiceGone(key=key))
         elif key not in self.stated:
-            body, self.stated[key] = state(key, here)
+            body, self.stated[key] = state(key, seen(*here))
             self.add(body)
         else:
-            delta, self.stated[key] = diff(key, self.stated[key], here)
+            delta, self.stated[key] = diff(key, self.stated[key], seen(*here))
             if delta is not None:
                 self.add(delta)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from consumers.materializer.fold import Fold
 from consumers.materializer.view import NamespaceView, Update
 from consumers.settings import ConversionSettings
+from producers.listener.observation import Observation
 from schemas.events import (
     Datacenter,
     Instance,
@@ -29,6 +30,11 @@ def make(ip: str = "10.0.0.1", port: int = 8080, **changes: object) -> Instance:
         "cluster": "DEFAULT", "weight": 1.0, "healthy": True, "enabled": True, "ephemeral": True, "metadata": {},
     }  # fmt: skip
     return Instance(ip=ip, port=port, **{**facts, **changes})  # type: ignore[arg-type]
+
+
+def seen(*instances: Instance) -> Observation:
+    """An observation of these, all of them visible."""
+    return Observation(visible=instances)
 
 
 class Log:

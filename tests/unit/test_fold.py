@@ -18,7 +18,7 @@ from schemas.events import (
     SyncCompleted,
     SyncStarted,
 )
-from tests.unit.conversions import PUBLIC, TOPIC, Log, make
+from tests.unit.conversions import PUBLIC, TOPIC, Log, make, seen
 
 SERVICE = ServiceKey("DEFAULT_GROUP", "svc")
 OTHER = Namespace("other")
@@ -28,7 +28,7 @@ def test_nothing_shows_before_the_first_keyframe_is_whole() -> None:
     """Half a namespace is never published."""
     log = Log()
     log.add(SyncStarted(reason="test"))
-    log.add(state(SERVICE, (make(),))[0])
+    log.add(state(SERVICE, seen(make()))[0])
     assert PUBLIC not in log.fold.state.changes
     log.add(SyncCompleted(services=1, config_items=0))
     assert log.fold.state.changes[PUBLIC].dirty == {SERVICE}
@@ -39,7 +39,7 @@ def test_what_a_keyframe_does_not_state_goes_at_its_end() -> None:
     log = Log()
     log.keyframe({SERVICE: [make()], ServiceKey("g", "old"): [make()]})
     log.add(SyncStarted(reason="test"))
-    log.add(state(SERVICE, (make(),))[0])
+    log.add(state(SERVICE, seen(make()))[0])
     assert len(log.entries()) == 2
     log.add(SyncCompleted(services=1, config_items=0))
     assert len(log.entries()) == 1
@@ -96,13 +96,15 @@ def test_a_recovery_begins_at_the_oldest_of_the_newest_keyframes() -> None:
     log = Log()
     for namespace in (PUBLIC, OTHER):
         log.add(SyncStarted(reason="test"), namespace=namespace)
-        log.add(state(SERVICE, (make(),))[0], namespace=namespace)
+        log.add(state(SERVICE, seen(make()))[0], namespace=namespace)
         log.add(SyncCompleted(services=1, config_items=0), namespace=namespace)
-    delta = ServiceDelta(key=SERVICE, upserts=(), removals=(), count=1, digest=state(SERVICE, (make(),))[1].digest)
+    delta = ServiceDelta(
+        key=SERVICE, upserts=(), removals=(), count=1, digest=state(SERVICE, seen(make()))[1].digest
+    )
     log.keyframe({SERVICE: [make()]})
     log.add(delta, namespace=PUBLIC)
     log.add(SyncStarted(reason="test"), namespace=OTHER)
-    log.add(state(SERVICE, (make(),))[0], namespace=OTHER)
+    log.add(state(SERVICE, seen(make()))[0], namespace=OTHER)
     log.add(SyncCompleted(services=1, config_items=0), namespace=OTHER)
     assert recovery_offset(log.fold.state, 99) == 6
 

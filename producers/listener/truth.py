@@ -1,0 +1,137 @@
+"""The true state of services: what pushes hide, read from the catalog slowly, all the time."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from typing import TYPE_CHECKING
+
+import structlog
+
+from producers.errors import NacosError
+from producers.listener import observation as known
+from producers.nacos.service_info import parse_hosts
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from producers.listener.names import Follower
+    from producers.listener.watched import Watched
+    from producers.nacos.http.listing import SweptService
+    from schemas.events import Instance, InstanceKey, ServiceKey
+
+_log = structlog.get_logger()
+
+_PAGE = 100
+_LOOKS_PER_S = 20
+_RETRY_S = 2.0
+_TIMES_OVERTAKEN = 3
+
+
+class TrueState:
+    """Compares page after page of the catalog with what is known, and looks closely at what differs.
+
+    A page is only a hint: pages skip and repeat, and do not tell all. A close look reads one service whole; when
+    a push overtook it, it counts for nothing. What a look would remove is looked at twice. `exact` is for
+    servers that push nothing: there a look is all there is.
+    """
+
+    def __init__(self, watched: Watched, follower: Follower, *, exact: bool = False) -> None:
+        self._watched = watched
+        self._follower = follower
+        self._exact = exact
+        self._clusters: dict[ServiceKey, frozenset[str]] = {}
+        self._missing_once: dict[ServiceKey, frozenset[InstanceKey]] = {}
+
+    async def sweep(self) -> None:
+        """Reads all pages in the sweep's interval, spread out; again and again, until cancelled."""
+        watched = self._watched
+        page = 1
+        while True:
+            pages = max(1, math.ceil(len(watched.view.observed) / _PAGE))
+            await asyncio.sleep(watched.settings.sweep_interval_s / pages * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+            try:
+                swept = await (await watched.cluster.api()).sweep_page(watched.namespace, page, _PAGE)
+            except NacosError as error:
+                _log.warning("sweep", namespace=watched.namespace, page=page, error=str(error))
+                continue
+            watched.heard()
+            for service in swept:
+                self._compare(service)
+            # A server that repeats pages must not keep us from beginning again.
+            page = 1 if len(swept) < _PAGE or page > 2 * pages else page + 1
+
+    async def look_closely(self) -> None:
+        """Looks at doubtful services, a few in a second, until cancelled."""
+        doubtful = self._watched.doubtful
+        overtaken: dict[ServiceKey, int] = {}
+        while True:
+            await asyncio.sleep(1 / _LOOKS_PER_S)
+            key = next(iter(doubtful), None)
+            if key is None:
+                continue
+            del doubtful[key]
+            if not self._follower.removals_believed(key):
+                await asyncio.sleep(_RETRY_S)
+                doubtful[key] = None
+                continue
+            try:
+                done = await self.look(key)
+            except NacosError as error:
+                _log.warning("true state", namespace=self._watched.namespace, service=key, error=str(error))
+                await asyncio.sleep(_RETRY_S)
+                done = False
+            times = 0 if done else overtaken.pop(key, 0) + 1
+            if 0 < times < _TIMES_OVERTAKEN:
+                overtaken[key] = times
+                doubtful[key] = None
+
+    async def look(self, key: ServiceKey, clusters: Collection[str] = ()) -> bool:
+        """Reads one service's true state and puts right what is known; False when it has to be done again."""
+        watched = self._watched
+        told = watched.told.get(key, 0)
+        former = watched.view.observed.get(key, known.NOTHING)
+        asked = (
+            {instance.cluster for instance in former.instances} | set(clusters) | self._clusters.get(key, set())
+        )
+        api = await watched.cluster.api()
+        hosts = parse_hosts(await api.true_hosts(watched.namespace, key, asked or {"DEFAULT"}))
+        watched.set_aside(key, hosts)
+        threshold = await api.protect_threshold(watched.namespace, key)
+        if watched.told.get(key, 0) != told:
+            return False
+        if self._exact:
+            correction = known.Correction(observation=known.stated(hosts.instances, threshold), ask_again=False)
+            suspicious = former.instances
+        else:
+            correction = known.corrected(former, hosts.instances, threshold)
+            suspicious = former.hidden
+        if not self._confirmed(key, suspicious, hosts.instances):
+            return False
+        if self._exact:
+            watched.state(key, correction.observation)
+        else:
+            watched.correct(key, correction.observation)
+        if correction.ask_again:
+            await self._follower.ask(key)
+        return True
+
+    def _compare(self, service: SweptService) -> None:
+        key = service.key
+        observed = self._watched.view.observed.get(key)
+        if observed is None:
+            return
+        hosts = parse_hosts(service.hosts)
+        if known.agrees(observed, hosts.instances, service.protect_threshold):
+            return
+        self._clusters[key] = frozenset(instance.cluster for instance in hosts.instances)
+        self._watched.doubtful[key] = None
+
+    def _confirmed(self, key: ServiceKey, former: tuple[Instance, ...], truth: tuple[Instance, ...]) -> bool:
+        """Whether what is missing was missing before."""
+        missing = frozenset({one.key for one in former} - {one.key for one in truth})
+        if missing <= self._missing_once.pop(key, frozenset()):
+            return True
+        self._missing_once[key] = missing
+        return False

@@ -1,0 +1,186 @@
+"""The fake server's gRPC: connections, subscriptions, pushes, fuzzy watch, config listening."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+from producers.nacos.payload import decode, encode
+from schemas.protobuf.nacos_grpc.payload_pb2 import Payload
+from tests.harness.fake_nacos.registry import md5
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from tests.harness.fake_nacos.registry import Key, Registry
+
+_FUZZY_BATCH = 10
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One client: what it subscribed to, and what is to be sent to it."""
+
+    peer: str
+    namespace: str
+    out: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
+    subscribed: set[Key] = field(default_factory=set)
+    listening: set[Key] = field(default_factory=set)
+    fuzzy: bool = False
+    acknowledged: int = 0
+
+
+class GrpcSide:
+    """Handles calls; all on one event loop."""
+
+    def __init__(self, registry: Registry, *, version: str, token_of: Callable[[], str | None]) -> None:
+        self.registry = registry
+        self._token_of = token_of
+        self.connections: dict[str, Connection] = {}
+        self.opened = 0
+        self._is_new = version.startswith("3")
+        self._ids = itertools.count(1)
+
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        return [
+            grpc.method_handlers_generic_handler(
+                "Request", {"request": grpc.unary_unary_rpc_method_handler(self._request)}
+            ),
+            grpc.method_handlers_generic_handler(
+                "BiRequestStream", {"requestBiStream": grpc.stream_stream_rpc_method_handler(self._stream)}
+            ),
+        ]
+
+    def push(self, key: Key, info: dict[str, Any] | None = None, *, times: int = 1) -> int:
+        """Pushes a service to its subscribers; how many there are."""
+        info = info or self.registry.service_info(key)
+        reached = [one for one in self.connections.values() if key in one.subscribed]
+        for connection in reached:
+            for _ in range(times):
+                self.send(connection, "NotifySubscriberRequest", {"serviceInfo": info})
+        return len(reached)
+
+    def send(self, connection: Connection, type_name: str, body: dict[str, Any]) -> None:
+        connection.out.put_nowait(encode(type_name, {"requestId": str(next(self._ids)), **body}))
+
+    def send_raw(self, data: bytes) -> None:
+        for connection in self.connections.values():
+            connection.out.put_nowait(data)
+
+    def end_streams(self) -> None:
+        """A clean end of every stream."""
+        for connection in self.connections.values():
+            connection.out.put_nowait(None)
+
+    def name_changed(self, key: Key, change: str) -> None:
+        for connection in self.connections.values():
+            if connection.fuzzy and connection.namespace == key[0]:
+                body = {"serviceKey": "@@".join(key), "changedType": change}
+                self.send(connection, "NamingFuzzyWatchChangeNotifyRequest", body)
+
+    def config_changed(self, key: Key) -> None:
+        for connection in self.connections.values():
+            if key in connection.listening:
+                body = {"tenant": self._tenant(key[0]), "group": key[1], "dataId": key[2]}
+                self.send(connection, "ConfigChangeNotifyRequest", body)
+
+    async def _stream(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        connection = Connection(context.peer(), "")
+        reader = asyncio.create_task(self._read(requests, connection))
+        try:
+            while (data := await connection.out.get()) is not None:
+                yield data
+        finally:
+            reader.cancel()
+            self.connections.pop(connection.peer, None)
+
+    async def _read(self, requests: AsyncIterator[bytes], connection: Connection) -> None:
+        async for data in requests:
+            message = decode(data)
+            if message.type == "ConnectionSetupRequest":
+                connection.namespace = message.body["tenant"] or "public"
+                self.connections[connection.peer] = connection
+                self.opened += 1
+                self.send(connection, "SetupAckRequest", {"abilityTable": {"fuzzyWatch": self._is_new}})
+                if self.registry.faults.reset_at_once:
+                    self.send(connection, "ConnectResetRequest", {})
+            else:
+                connection.acknowledged += 1
+
+    async def _request(self, data: bytes, context: Any) -> bytes:
+        faults = self.registry.faults
+        while faults.silent:  # noqa: ASYNC110 - a switch of the test's thread
+            await asyncio.sleep(0.1)
+        message = decode(data)
+        self.registry.asked.append(message.type)
+        if message.type == "ServerCheckRequest":
+            if faults.starting:
+                return _refusal(300, "server is starting")
+            return _answer({"connectionId": context.peer(), "supportAbilityNegotiation": True})
+        token = Payload.FromString(data).metadata.headers.get("accessToken")
+        if self._token_of() and (token != self._token_of() or token in faults.refuse_tokens):
+            return _refusal(403, "token invalid")
+        connection = self.connections.get(context.peer())
+        if connection is None or faults.not_registered:
+            return _refusal(301, "not registered")
+        return self._handle(connection, message.type, message.body)
+
+    def _handle(self, connection: Connection, kind: str, body: dict[str, Any]) -> bytes:
+        match kind:
+            case "SubscribeServiceRequest" | "ServiceQueryRequest":
+                key = (body["namespace"], body["groupName"], body["serviceName"])
+                if kind == "SubscribeServiceRequest":
+                    (connection.subscribed.add if body["subscribe"] else connection.subscribed.discard)(key)
+                return _answer({"serviceInfo": self.registry.service_info(key)})
+            case "NamingFuzzyWatchRequest":
+                return self._watch_names(connection, set(body["receivedGroupKeys"]))
+            case "ConfigBatchListenRequest":
+                return self._listen(connection, body["configListenContexts"])
+            case "ConfigQueryRequest":
+                text = self.registry.configs.get((body["tenant"] or "public", body["group"], body["dataId"]))
+                if text is None:
+                    return _refusal(300, "config data not exist")
+                return _answer({"content": text, "md5": md5(text), "contentType": "yaml"})
+            case _:
+                return _answer({})
+
+    def _watch_names(self, connection: Connection, received: set[str]) -> bytes:
+        if self.registry.faults.patterns_over_limit:
+            return _refusal(self.registry.faults.patterns_over_limit, "over limit")
+        connection.fuzzy = True
+        names = ["@@".join(key) for key, _ in self.registry.of(connection.namespace)]
+        missing = [name for name in names if name not in received]
+        for first in range(0, len(missing), _FUZZY_BATCH):
+            contexts = [
+                {"serviceKey": name, "changedType": "ADD_SERVICE"}
+                for name in missing[first : first + _FUZZY_BATCH]
+            ]
+            self.send(connection, "NamingFuzzyWatchSyncRequest", {"contexts": contexts})
+        self.send(connection, "NamingFuzzyWatchSyncRequest", {"syncType": "FINISH_FUZZY_WATCH_INIT_NOTIFY"})
+        return _answer({})
+
+    def _listen(self, connection: Connection, contexts: list[dict[str, Any]]) -> bytes:
+        changed = []
+        for context in contexts:
+            key = (context["tenant"] or "public", context["group"], context["dataId"])
+            connection.listening.add(key)
+            text = self.registry.configs.get(key)
+            if (md5(text) if text is not None else "") != context["md5"]:
+                changed.append({"tenant": context["tenant"], "group": key[1], "dataId": key[2]})
+        return _answer({"changedConfigs": changed})
+
+    def _tenant(self, namespace: str) -> str:
+        return "" if namespace == "public" and not self._is_new else namespace
+
+
+def _answer(body: dict[str, Any]) -> bytes:
+    return encode("Response", {"resultCode": 200, **body})
+
+
+def _refusal(code: int, message: str) -> bytes:
+    return encode("Response", {"resultCode": 500, "errorCode": code, "message": message})
