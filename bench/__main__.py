@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from bench import change_cost, fold, latency
+from bench import change_cost, fold, keyframe, latency, listen
 
-BENCHMARKS = {"fold": fold.run, "latency": latency.run, "change-cost": change_cost.run}
+BENCHMARKS = {
+    "fold": fold.run,
+    "latency": latency.run,
+    "change-cost": change_cost.run,
+    "listen": listen.run,
+    "keyframe": keyframe.run,
+}
 
 
 def main() -> None:

@@ -42,7 +42,11 @@ def diff(
         return state(key, observation)
     before = stated.instances
     after = {instance.key: instance for instance in observation.instances}
-    upserts = [instance for k, instance in after.items() if before.get(k) != instance]
+    upserts = [
+        instance
+        for k, instance in after.items()
+        if (former := before.get(k)) is not instance and former != instance
+    ]
     removals = [k for k in before if k not in after]
     if not upserts and not removals:
         return None, stated

@@ -17,9 +17,10 @@ from schemas.events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from producers.listener.observation import Observation
+    from schemas.events import Instance, InstanceKey
 
 
 class Difference(NamedTuple):
@@ -59,6 +60,11 @@ class NamespaceView:
     def stated_instances(self) -> int:
         """Instances as the log has them; kept up to date, because it is asked for at every heartbeat."""
         return self._stated_instances
+
+    def stated_instances_of(self, key: ServiceKey) -> Mapping[InstanceKey, Instance]:
+        """A service's instances as the log has them."""
+        stated = self._stated.get(key)
+        return {} if stated is None else stated.instances
 
     @property
     def dirty(self) -> int:

@@ -139,5 +139,10 @@ def agrees(known: Observation, swept: tuple[Instance, ...], protect_threshold: f
 
 
 def _missing(former: tuple[Instance, ...], after: tuple[Instance, ...]) -> tuple[Instance, ...]:
+    # Both are in the order of their keys, and mostly the same ones are there.
+    if len(former) == len(after) and all(
+        a.ip == b.ip and a.port == b.port and a.cluster == b.cluster for a, b in zip(former, after, strict=True)
+    ):
+        return ()
     present = {instance.key for instance in after}
     return tuple(instance for instance in former if instance.key not in present)

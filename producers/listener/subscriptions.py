@@ -52,6 +52,7 @@ class Subscriptions:
         self.completed = asyncio.Event()
         self.removals_believed_from = 0.0
         self._watched = watched
+        self._pushes = metrics.PUSHES.labels(*watched.labels)
         self._on_other = on_other
         self._server: Server | None = None
         self._redirected: Server | None = None
@@ -194,7 +195,7 @@ class Subscriptions:
         """A push, in the order of arrival."""
         match message.type:
             case "NotifySubscriberRequest":
-                metrics.PUSHES.labels(*self._watched.labels).inc()
+                self._pushes.inc()
                 parsed = self._take(message.body.get("serviceInfo"))
                 if parsed is not None:
                     self._pushed.add(parsed.key)

@@ -72,7 +72,7 @@ class Watched:
         at = now_us()
         self.heard()
         try:
-            parsed = parse_service_info(info)
+            parsed = parse_service_info(info, self.view.stated_instances_of)
         except NacosGarbageError as error:
             self.garbage(str(error))
             return None

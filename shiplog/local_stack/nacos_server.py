@@ -12,9 +12,12 @@ from shiplog.local_stack.child import Child
 from shiplog.local_stack.jars import class_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 READY_TIMEOUT_S = 120.0
+_ALONE = ("-Xms512m", "-Xmx1g", "-Dnacos.standalone=true")
+_IN_A_CLUSTER = ("-Xms256m", "-Xmx512m", "-DembeddedStorage=true")
 
 
 def ports_of(port: int) -> dict[int, str]:
@@ -27,18 +30,23 @@ def ports_of(port: int) -> dict[int, str]:
     }
 
 
-def nacos_server(*, jars: Path, home: Path, port: int, log: Path, istio_module: bool = False) -> Child:
+def nacos_server(
+    *, jars: Path, home: Path, port: int, log: Path, istio_module: bool = False, members: Sequence[int] = ()
+) -> Child:
     """A server on 127.0.0.1:port that keeps its data in `home`. Not started yet.
 
-    `istio_module` switches on Nacos's own MCP server, on port 18848.
+    `istio_module` switches on Nacos's own MCP server, on port 18848. `members` are the main ports of the cluster
+    that it is part of; without them it stands alone.
     """
     conf = home / "conf"
     conf.mkdir(parents=True, exist_ok=True)
+    if members:
+        (conf / "cluster.conf").write_text("".join(f"127.0.0.1:{member}\n" for member in members))
     (conf / "application.properties").write_text(_properties(port, istio_module=istio_module))
     return Child(
         name="Nacos",
         command=[
-            *("java", "-Xms512m", "-Xmx1g", "-Dnacos.standalone=true", f"-Dnacos.home={home.absolute()}"),
+            *("java", *(_IN_A_CLUSTER if members else _ALONE), f"-Dnacos.home={home.absolute()}"),
             *(
                 "--add-opens",
                 "java.base/java.lang=ALL-UNNAMED",

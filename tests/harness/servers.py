@@ -98,6 +98,14 @@ class NacosServer:
     def wait(self) -> None:
         self.child.wait_until(lambda: nacos_server.answers(self.url), timeout_s=120)
 
+    def members_up(self) -> int:
+        """How many members of its cluster it says are up."""
+        try:
+            answer = httpx.get(f"{self.url}/nacos/v1/core/cluster/nodes", timeout=2)
+            return sum(member["state"] == "UP" for member in answer.json()["data"])
+        except (httpx.HTTPError, ValueError, KeyError):
+            return 0
+
     def create_namespace(self, namespace: str) -> None:
         form = {"customNamespaceId": namespace, "namespaceName": namespace, "namespaceDesc": ""}
         httpx.post(f"{self.url}/nacos/v1/console/namespaces", data=form, timeout=10).raise_for_status()
@@ -123,6 +131,34 @@ class NacosServer:
 
             await asyncio.gather(*(worker() for _ in range(16)))
         return found
+
+
+def start_nacos_cluster(folder: Path) -> list[NacosServer]:
+    """Three nodes that know each other; ready when each says that all are up."""
+    ports: list[int] = []
+    while len(ports) < 3:
+        port = free_port(1000, 1001, -1000)
+        if all(abs(port - other) > 2 and abs(abs(port - other) - 1000) > 2 for other in ports):
+            ports.append(port)
+    nodes = []
+    for port in ports:
+        child = nacos_server.nacos_server(
+            jars=bring_jars("nacos", JARS),
+            home=folder / f"nacos-{port}",
+            port=port,
+            log=folder / f"nacos-{port}.log",
+            members=ports,
+        )
+        child.start()
+        nodes.append(NacosServer(child, port))
+    wait_for_cluster(nodes)
+    return nodes
+
+
+def wait_for_cluster(nodes: list[NacosServer]) -> None:
+    """Waits until each node says that all are up."""
+    for node in nodes:
+        node.child.wait_until(lambda node=node: node.members_up() == len(nodes), timeout_s=180)
 
 
 def start_kafka(folder: Path) -> KafkaServer:

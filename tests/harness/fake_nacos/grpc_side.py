@@ -121,7 +121,7 @@ class GrpcSide:
         if message.type == "ServerCheckRequest":
             if faults.starting:
                 return _refusal(300, "server is starting")
-            return _answer({"connectionId": context.peer(), "supportAbilityNegotiation": True})
+            return _answer(message.type, {"connectionId": context.peer(), "supportAbilityNegotiation": True})
         token = Payload.FromString(data).metadata.headers.get("accessToken")
         if self._token_of() and (token != self._token_of() or token in faults.refuse_tokens):
             return _refusal(403, "token invalid")
@@ -136,7 +136,7 @@ class GrpcSide:
                 key = (body["namespace"], body["groupName"], body["serviceName"])
                 if kind == "SubscribeServiceRequest":
                     (connection.subscribed.add if body["subscribe"] else connection.subscribed.discard)(key)
-                return _answer({"serviceInfo": self.registry.service_info(key)})
+                return _answer(kind, {"serviceInfo": self.registry.service_info(key)})
             case "NamingFuzzyWatchRequest":
                 return self._watch_names(connection, set(body["receivedGroupKeys"]))
             case "ConfigBatchListenRequest":
@@ -145,9 +145,9 @@ class GrpcSide:
                 text = self.registry.configs.get((body["tenant"] or "public", body["group"], body["dataId"]))
                 if text is None:
                     return _refusal(300, "config data not exist")
-                return _answer({"content": text, "md5": md5(text), "contentType": "yaml"})
+                return _answer(kind, {"content": text, "md5": md5(text), "contentType": "yaml"})
             case _:
-                return _answer({})
+                return _answer(kind, {})
 
     def _watch_names(self, connection: Connection, received: set[str]) -> bytes:
         if self.registry.faults.patterns_over_limit:
@@ -162,7 +162,7 @@ class GrpcSide:
             ]
             self.send(connection, "NamingFuzzyWatchSyncRequest", {"contexts": contexts})
         self.send(connection, "NamingFuzzyWatchSyncRequest", {"syncType": "FINISH_FUZZY_WATCH_INIT_NOTIFY"})
-        return _answer({})
+        return _answer("NamingFuzzyWatchRequest", {})
 
     def _listen(self, connection: Connection, contexts: list[dict[str, Any]]) -> bytes:
         changed = []
@@ -172,15 +172,20 @@ class GrpcSide:
             text = self.registry.configs.get(key)
             if (md5(text) if text is not None else "") != context["md5"]:
                 changed.append({"tenant": context["tenant"], "group": key[1], "dataId": key[2]})
-        return _answer({"changedConfigs": changed})
+        return _answer("ConfigChangeBatchListenRequest", {"changedConfigs": changed})
 
     def _tenant(self, namespace: str) -> str:
         return "" if namespace == "public" and not self._is_new else namespace
 
 
-def _answer(body: dict[str, Any]) -> bytes:
-    return encode("Response", {"resultCode": 200, **body})
+def _answer(request: str, body: dict[str, Any]) -> bytes:
+    kind = (
+        "QueryServiceResponse"
+        if request == "ServiceQueryRequest"
+        else request.removesuffix("Request") + "Response"
+    )
+    return encode(kind, {"resultCode": 200, "errorCode": 0, **body})
 
 
 def _refusal(code: int, message: str) -> bytes:
-    return encode("Response", {"resultCode": 500, "errorCode": code, "message": message})
+    return encode("ErrorResponse", {"resultCode": 500, "errorCode": code, "message": message})

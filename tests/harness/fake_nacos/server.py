@@ -34,11 +34,12 @@ class FakeNacos:
         https: ssl.SSLContext | None = None,
         grpc_tls: grpc.ServerCredentials | None = None,
         port: int | None = None,
+        grpc_side: type[GrpcSide] = GrpcSide,
     ) -> None:
         self.port = port or free_port(1000)
         self.registry = Registry()
         self.http = HttpSide(self.registry, version=version, users=users)
-        self.grpc = GrpcSide(self.registry, version=version, token_of=lambda: self.http.token)
+        self.grpc = grpc_side(self.registry, version=version, token_of=lambda: self.http.token)
         self._https = https
         self._grpc_tls = grpc_tls
         self._speaks_grpc = not version.startswith("1")
