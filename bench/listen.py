@@ -24,26 +24,30 @@ from tests.harness.servers import JARS, NacosServer, free_port, start_kafka
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SERVICES = 200
-INSTANCES = 10
+SHAPES = ((200, 10), (1, 20_000))
+"""Services and instances of each."""
+_MOST_FOR_THE_SDK = 10_000
+"""It receives no message over 4 MB."""
 _SDK = "nacos-sdk-python==3.2.0"
 
 
 def run(*, quick: bool) -> None:
     """Prints pushes a second, by the clock and by CPU time."""
     seconds = 5 if quick else 20
-    print(f"{SERVICES} services of {INSTANCES}, each push changes one instance, {seconds} s")
-    with tempfile.TemporaryDirectory(prefix="shiplog-bench-") as name:
-        folder = Path(name)
-        _listener(folder, seconds)
-        _sdk(folder, seconds)
+    for services, instances in SHAPES[:1] if quick else SHAPES:
+        print(f"{services} services of {instances:,}, each push changes one instance, {seconds} s")
+        with tempfile.TemporaryDirectory(prefix="shiplog-bench-") as name:
+            folder = Path(name)
+            _listener(folder, seconds, services, instances)
+            if instances < _MOST_FOR_THE_SDK:
+                _sdk(folder, seconds, services, instances)
 
 
-def _listener(folder: Path, seconds: float) -> None:
+def _listener(folder: Path, seconds: float, services: int, instances: int) -> None:
     kafka = start_kafka(folder)
     kafka.wait()
     kafka.renew_topics()
-    nacos = start_server(folder, SERVICES, INSTANCES)
+    nacos = start_server(folder, services, instances)
     processes = Processes(folder, kafka, nacos, ["public"], group="listen")
     try:
         listener = processes.start("listener", SHIPLOG_NACOS__CONFIG_GROUPS="[]")
@@ -59,7 +63,7 @@ def _listener(folder: Path, seconds: float) -> None:
         done, took, used = (pushes(), events()), time.monotonic() - began, cpu_seconds(listener.child) - cpu
         taken, written = done[0] - before[0], done[1] - before[1]
         print(
-            f"    listener: {taken / took:8,.0f} pushes/s, {taken / used:,.0f} per CPU-second "
+            f"    listener: {taken / took:8,.1f} pushes/s, {taken / used:,.1f} per CPU-second "
             f"({used / took:.0%} of a core); {written / taken:.0%} of them written as an event of their own"
         )
     finally:
@@ -68,27 +72,27 @@ def _listener(folder: Path, seconds: float) -> None:
         kafka.child.kill()
 
 
-def _sdk(folder: Path, seconds: float) -> None:
+def _sdk(folder: Path, seconds: float, services: int, instances: int) -> None:
     python = _sdk_environment()
-    nacos = start_server(folder, SERVICES, INSTANCES)
+    nacos = start_server(folder, services, instances)
     out = folder / "sdk.txt"
     script = Path(__file__).with_name("sdk_client.py")
     child = Child(
         name="the SDK",
-        command=[str(python), str(script), f"127.0.0.1:{nacos.port}", str(SERVICES), str(out)],
+        command=[str(python), str(script), f"127.0.0.1:{nacos.port}", str(services), str(out)],
         log=folder / "sdk.log",
         directory=folder,
     )
     child.start()
     try:
         count: Callable[[], int] = lambda: int(out.read_text() or 0) if out.exists() else 0  # noqa: E731
-        _until(lambda: count() > 2 * SERVICES, child)
+        _until(lambda: count() > 2 * services, child)
         time.sleep(2)
         before, began, cpu = count(), time.monotonic(), cpu_seconds(child)
         time.sleep(seconds)
         taken, took, used = count() - before, time.monotonic() - began, cpu_seconds(child) - cpu
         print(
-            f"    {_SDK}: {taken / took:8,.0f} pushes/s, {taken / used:,.0f} per CPU-second "
+            f"    {_SDK}: {taken / took:8,.1f} pushes/s, {taken / used:,.1f} per CPU-second "
             f"({used / took:.0%} of a core); nothing compared, nothing published"
         )
     finally:

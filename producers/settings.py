@@ -82,7 +82,7 @@ class ListenerSettings(Section):
     )
     config_interval_s: float = Field(default=10.0, gt=0, description="how often new config items are looked for")
     removal_grace_s: float = Field(
-        default=15.0, ge=0, description="after a reconnect, removals wait this long for a second look"
+        default=30.0, ge=0, description="after a reconnect, removals wait this long for a second look"
     )
     heartbeat_interval_s: float = Field(default=5.0, gt=0)
     keyframe_min_events: int = Field(default=50_000, ge=1)

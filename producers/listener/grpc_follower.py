@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from producers.nacos.connection import NacosConnection
     from producers.nacos.http.listing import Counts
     from producers.nacos.payload import Envelope
+    from producers.nacos.servers import Server
     from schemas.events import Instance, Link, ServiceKey
 
 
@@ -78,6 +79,11 @@ class GrpcFollower:
         """Whether its connection stands, and has stood for long enough."""
         shard = self._shard_of.get(key)
         return shard is not None and shard.connection is not None and shard.removals_believed
+
+    def server_of(self, key: ServiceKey) -> Server | None:
+        """The server of its connection."""
+        shard = self._shard_of.get(key)
+        return None if shard is None else shard.server
 
     def names_connection(self) -> NacosConnection | None:
         """The first connection."""

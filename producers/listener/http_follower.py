@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from producers.listener.watched import Watched
     from producers.nacos.connection import NacosConnection
     from producers.nacos.http.listing import Counts
+    from producers.nacos.servers import Server
     from schemas.events import Instance, ServiceKey
 
 _CONCURRENCY = 16
@@ -84,6 +85,10 @@ class HttpFollower:
     def removals_believed(self, key: ServiceKey) -> bool:  # noqa: ARG002 - the same for all
         """Whether the servers have been answering for long enough."""
         return time.monotonic() >= self._removals_believed_from
+
+    def server_of(self, key: ServiceKey) -> Server | None:  # noqa: ARG002 - the same for all
+        """None: whoever answers."""
+        return None
 
     def names_connection(self) -> NacosConnection | None:
         """None: nothing is pushed."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from producers.nacos.connection import NacosConnection
     from producers.nacos.http.listing import Counts, NacosApi
     from producers.nacos.payload import Envelope
+    from producers.nacos.servers import Server
     from schemas.events import Instance, ServiceKey
 
 _log = structlog.get_logger()
@@ -50,6 +51,9 @@ class Follower(Protocol):
 
     def removals_believed(self, key: ServiceKey) -> bool:
         """Whether a service that is not listed may be gone."""
+
+    def server_of(self, key: ServiceKey) -> Server | None:
+        """The server that tells of the service; None when any does."""
 
     def names_connection(self) -> NacosConnection | None:
         """The connection over which names may be pushed, if any."""

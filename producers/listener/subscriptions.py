@@ -54,7 +54,7 @@ class Subscriptions:
         self._watched = watched
         self._pushes = metrics.PUSHES.labels(*watched.labels)
         self._on_other = on_other
-        self._server: Server | None = None
+        self.server: Server | None = None
         self._redirected: Server | None = None
         self._pushed: set[ServiceKey] = set()
         self._withheld: set[ServiceKey] = set()
@@ -83,7 +83,7 @@ class Subscriptions:
             _log.warning(
                 "connection to nacos ended",
                 namespace=self._watched.namespace,
-                server=self._server.url if self._server else None,
+                server=self.server.url if self.server else None,
                 cause=cause,
                 detail=self.detail,
                 retry_in_s=round(pause, 2),
@@ -123,13 +123,13 @@ class Subscriptions:
     async def _connect_and_follow(self) -> str:
         """One connection from its beginning to its end; why it ended."""
         watched = self._watched
-        self._server = self._redirected or await watched.cluster.servers.following(self._server)
+        self.server = self._redirected or await watched.cluster.servers.following(self.server)
         self._redirected = None
         self._pushed.clear()
         if self.completed.is_set():
             self.removals_believed_from = time.monotonic() + watched.settings.removal_grace_s
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            connection = await watched.cluster.connect(self._server, watched.namespace, self._receive)
+            connection = await watched.cluster.connect(self.server, watched.namespace, self._receive)
         self.connection = connection
         watched.heard()
         self.link, self.detail = Link.DEGRADED, f"subscribing to {len(self.keys)} services at {connection.address}"
@@ -231,7 +231,7 @@ class Subscriptions:
     async def _is_held_elsewhere(self, key: ServiceKey) -> bool:
         """Whether another server has instances of ours that the connected one lacks."""
         watched = self._watched
-        others = [server for server in await watched.cluster.servers.all() if server != self._server]
+        others = [server for server in await watched.cluster.servers.all() if server != self.server]
         former = watched.view.observed.get(key)
         if not others or former is None or self.connection is None:
             return False

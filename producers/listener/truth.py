@@ -96,9 +96,11 @@ class TrueState:
             {instance.cluster for instance in former.instances} | set(clusters) | self._clusters.get(key, set())
         )
         api = await watched.cluster.api()
-        hosts = parse_hosts(await api.true_hosts(watched.namespace, key, asked or {"DEFAULT"}))
+        # Another node may lag behind the one that pushes, and would take back what it told last.
+        server = self._follower.server_of(key)
+        hosts = parse_hosts(await api.true_hosts(watched.namespace, key, asked or {"DEFAULT"}, server=server))
         watched.set_aside(key, hosts)
-        threshold = await api.protect_threshold(watched.namespace, key)
+        threshold = await api.protect_threshold(watched.namespace, key, server=server)
         if watched.told.get(key, 0) != told:
             return False
         if self._exact:

@@ -31,18 +31,27 @@ def ports_of(port: int) -> dict[int, str]:
 
 
 def nacos_server(
-    *, jars: Path, home: Path, port: int, log: Path, istio_module: bool = False, members: Sequence[int] = ()
+    *,
+    jars: Path,
+    home: Path,
+    port: int,
+    log: Path,
+    istio_module: bool = False,
+    members: Sequence[int] = (),
+    wants_login: bool = False,
 ) -> Child:
     """A server on 127.0.0.1:port that keeps its data in `home`. Not started yet.
 
     `istio_module` switches on Nacos's own MCP server, on port 18848. `members` are the main ports of the cluster
-    that it is part of; without them it stands alone.
+    that it is part of; without them it stands alone. One that `wants_login` knows the user nacos, password nacos.
     """
     conf = home / "conf"
     conf.mkdir(parents=True, exist_ok=True)
     if members:
         (conf / "cluster.conf").write_text("".join(f"127.0.0.1:{member}\n" for member in members))
-    (conf / "application.properties").write_text(_properties(port, istio_module=istio_module))
+    (conf / "application.properties").write_text(
+        _properties(port, istio_module=istio_module, wants_login=wants_login)
+    )
     return Child(
         name="Nacos",
         command=[
@@ -62,15 +71,15 @@ def nacos_server(
 
 
 def answers(url: str) -> bool:
-    """Whether the server at that URL lists services."""
+    """Whether the server at that URL lists services, or would for one who logged in."""
     try:
         response = httpx.get(f"{url}/nacos/v1/ns/service/list", params={"pageNo": 1, "pageSize": 1}, timeout=2)
     except httpx.HTTPError:
         return False
-    return response.status_code == httpx.codes.OK
+    return response.status_code in {httpx.codes.OK, httpx.codes.FORBIDDEN}
 
 
-def _properties(port: int, *, istio_module: bool) -> str:
+def _properties(port: int, *, istio_module: bool, wants_login: bool) -> str:
     key = base64.b64encode(secrets.token_bytes(48)).decode()
     lines = [
         f"server.port={port}",
@@ -78,7 +87,7 @@ def _properties(port: int, *, istio_module: bool) -> str:
         "server.tomcat.basedir=file:.",
         "nacos.inetutils.ip-address=127.0.0.1",
         "nacos.core.auth.system.type=nacos",
-        "nacos.core.auth.enabled=false",
+        f"nacos.core.auth.enabled={str(wants_login).lower()}",
         f"nacos.core.auth.plugin.nacos.token.secret.key={key}",
         f"nacos.core.auth.server.identity.key={secrets.token_hex(8)}",
         f"nacos.core.auth.server.identity.value={secrets.token_hex(8)}",

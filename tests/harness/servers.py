@@ -174,7 +174,7 @@ def start_kafka(folder: Path) -> KafkaServer:
     return KafkaServer(child, port)
 
 
-def start_nacos(folder: Path, *, istio_module: bool = False) -> NacosServer:
+def start_nacos(folder: Path, *, istio_module: bool = False, wants_login: bool = False) -> NacosServer:
     port = free_port(1000, 1001, -1000)
     child = nacos_server.nacos_server(
         jars=bring_jars("nacos", JARS),
@@ -182,6 +182,7 @@ def start_nacos(folder: Path, *, istio_module: bool = False) -> NacosServer:
         port=port,
         log=folder / "nacos.log",
         istio_module=istio_module,
+        wants_login=wants_login,
     )
     child.start()
     return NacosServer(child, port)

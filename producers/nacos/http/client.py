@@ -26,6 +26,8 @@ _TIMEOUT = httpx.Timeout(15.0, connect=3.0)
 _LOGIN_PATHS = ("/v1/auth/login", "/v3/auth/user/login")
 _UNKNOWN_PATH = frozenset({httpx.codes.NOT_FOUND, httpx.codes.GONE, httpx.codes.METHOD_NOT_ALLOWED})
 _REFUSED = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
+_BROKEN_STATUS = "illegal status line"
+"""What Nacos 2.3.2 answers to a wrong password is `HTTP/1.1 0`."""
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
 
 
@@ -83,7 +85,12 @@ class NacosHttp:
 
     async def _log_in(self, form: dict[str, str]) -> tuple[str, float]:
         for path in _LOGIN_PATHS:
-            response = await self._send("POST", path, data=form)
+            try:
+                response = await self._send("POST", path, data=form)
+            except NacosUnavailableError as error:
+                if _BROKEN_STATUS in str(error):
+                    raise NacosForbiddenError("login", 0, form["username"]) from error
+                raise
             if response.status_code in _UNKNOWN_PATH:
                 continue  # the other generation's server
             if response.is_error:
@@ -133,8 +140,9 @@ def _bearer(token: str | None) -> dict[str, str]:
 
 
 def _reason(error: httpx.HTTPError) -> str:
-    """Why TLS failed, which is what an operator must know; other errors' texts add nothing."""
-    return f" ({error})" if "certificate" in str(error).lower() or "ssl" in str(error).lower() else ""
+    """The texts that tell an operator more than the error's name: of TLS, and of answers that are no HTTP."""
+    telling = ("certificate", "ssl", _BROKEN_STATUS)
+    return f" ({error})" if any(word in str(error).lower() for word in telling) else ""
 
 
 def _tls_context(tls: NacosTlsSettings) -> ssl.SSLContext:

@@ -63,11 +63,13 @@ class NacosApi(Protocol):
         """A page of services with their instances, counted from 1; empty after the last one."""
 
     async def true_hosts(
-        self, namespace: Namespace, key: ServiceKey, clusters: Collection[str]
+        self, namespace: Namespace, key: ServiceKey, clusters: Collection[str], *, server: Server | None = None
     ) -> list[dict[str, Any]]:
         """Every instance of a service in these clusters, disabled ones too, in Nacos's form."""
 
-    async def protect_threshold(self, namespace: Namespace, key: ServiceKey) -> float:
+    async def protect_threshold(
+        self, namespace: Namespace, key: ServiceKey, *, server: Server | None = None
+    ) -> float:
         """The service's protect threshold; 0 for a service that is not there."""
 
     async def visible_service(
@@ -82,6 +84,15 @@ class NacosApi(Protocol):
 def public_as(namespace: Namespace, name: str) -> str:
     """The namespace as a server calls it; `name` is what it calls the public one."""
     return name if namespace == PUBLIC else namespace
+
+
+def service_params(namespace: Namespace, key: ServiceKey) -> dict[str, str]:
+    """The parameters that name one service, in all versions."""
+    return {
+        "namespaceId": public_as(namespace, PUBLIC),
+        "groupName": key.group,
+        "serviceName": key.service,
+    }
 
 
 def namespace_ids(entries: Any) -> frozenset[Namespace]:

@@ -8,7 +8,6 @@ import httpx
 
 from producers.errors import NacosGarbageError, NacosRefusedError
 from producers.nacos.http.listing import (
-    PUBLIC,
     Counts,
     SweptService,
     config_items,
@@ -17,6 +16,7 @@ from producers.nacos.http.listing import (
     namespace_ids,
     objects,
     public_as,
+    service_params,
     swept_services,
     threshold,
 )
@@ -78,7 +78,7 @@ class V1Api:
         return swept_services(objects(await self._http.get(_CATALOG, params), "a catalog with instances"))
 
     async def true_hosts(
-        self, namespace: Namespace, key: ServiceKey, clusters: Collection[str]
+        self, namespace: Namespace, key: ServiceKey, clusters: Collection[str], *, server: Server | None = None
     ) -> list[dict[str, Any]]:
         """One call for each cluster; a cluster or service that is not there has no instances."""
         found: list[dict[str, Any]] = []
@@ -92,7 +92,7 @@ class V1Api:
                 "pageSize": ALL_ON_ONE_PAGE,
             }
             try:
-                answer = await self._http.get("/v1/ns/catalog/instances", params)
+                answer = await self._http.get("/v1/ns/catalog/instances", params, server=server)
             except NacosRefusedError as error:
                 if error.code != httpx.codes.NOT_FOUND:
                     raise
@@ -100,17 +100,12 @@ class V1Api:
             found += objects(field(answer, "list", "a catalog of instances"), "a catalog of instances")
         return found
 
-    async def protect_threshold(self, namespace: Namespace, key: ServiceKey) -> float:
+    async def protect_threshold(
+        self, namespace: Namespace, key: ServiceKey, *, server: Server | None = None
+    ) -> float:
         """The service's protect threshold."""
         try:
-            answer = await self._http.get(
-                "/v1/ns/service",
-                {
-                    "namespaceId": public_as(namespace, PUBLIC),
-                    "groupName": key.group,
-                    "serviceName": key.service,
-                },
-            )
+            answer = await self._http.get("/v1/ns/service", service_params(namespace, key), server=server)
         except NacosRefusedError as error:
             if error.code not in _NO_SUCH_SERVICE:
                 raise

@@ -17,6 +17,7 @@ from producers.nacos.http.listing import (
     namespace_ids,
     objects,
     public_as,
+    service_params,
     swept_services,
     threshold,
 )
@@ -80,20 +81,24 @@ class V3Api:
         namespace: Namespace,
         key: ServiceKey,
         clusters: Collection[str],  # noqa: ARG002 - one call shows all of them
+        *,
+        server: Server | None = None,
     ) -> list[dict[str, Any]]:
         """One call; a service that is not there has no instances."""
         try:
-            answer = await self._get("/v3/admin/ns/instance/list", _service(namespace, key))
+            answer = await self._get("/v3/admin/ns/instance/list", service_params(namespace, key), server=server)
         except NacosRefusedError as error:
             if error.code != httpx.codes.NOT_FOUND:
                 raise
             return []
         return objects(answer, "a list of instances")
 
-    async def protect_threshold(self, namespace: Namespace, key: ServiceKey) -> float:
+    async def protect_threshold(
+        self, namespace: Namespace, key: ServiceKey, *, server: Server | None = None
+    ) -> float:
         """The service's protect threshold."""
         try:
-            answer = await self._get("/v3/admin/ns/service", _service(namespace, key))
+            answer = await self._get("/v3/admin/ns/service", service_params(namespace, key), server=server)
         except NacosRefusedError as error:
             if error.code not in _NO_SUCH_SERVICE:
                 raise
@@ -104,7 +109,7 @@ class V3Api:
         self, namespace: Namespace, key: ServiceKey, *, server: Server | None = None
     ) -> dict[str, Any]:
         """What clients of that server are given."""
-        answer = await self._get("/v3/client/ns/instance/list", _service(namespace, key), server=server)
+        answer = await self._get("/v3/client/ns/instance/list", service_params(namespace, key), server=server)
         return {"name": key.service, "groupName": key.group, "hosts": answer}
 
     async def search_configs(self, namespace: Namespace, group: str) -> dict[ConfigKey, str | None]:
@@ -151,11 +156,3 @@ class V3Api:
 def _pages(answer: dict[str, Any]) -> int:
     pages = answer.get("pagesAvailable")
     return pages if isinstance(pages, int) else 1
-
-
-def _service(namespace: Namespace, key: ServiceKey) -> dict[str, str]:
-    return {
-        "namespaceId": public_as(namespace, PUBLIC),
-        "groupName": key.group,
-        "serviceName": key.service,
-    }
