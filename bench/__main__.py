@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import change_cost, fold, keyframe, latency, listen
+from bench import change_cost, discovery, fold, keyframe, latency, listen
 
 BENCHMARKS = {
     "fold": fold.run,
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "change-cost": change_cost.run,
     "listen": listen.run,
     "keyframe": keyframe.run,
+    "discovery": discovery.run,
 }
 
 
