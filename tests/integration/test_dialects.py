@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import time
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from tests.harness.fake_nacos.registry import host
 from tests.harness.fake_nacos.server import FakeNacos
 from tests.harness.load import GROUP, Load, make_instance
 from tests.harness.pilot import wait_for
+from tests.harness.servers import free_port
 from tests.harness.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -212,3 +214,19 @@ def test_a_failed_server_is_left_for_the_next_one() -> None:
             wait_for(lambda: watcher.link() in {Link.LIVE, Link.DEGRADED}, timeout_s=20, what="seeing again")
             assert not [body for body in watcher.of_type(ServiceDelta) if body.removals]
             connected.registry.faults.silent = False
+
+
+def test_a_server_that_was_upgraded_is_spoken_to_anew() -> None:
+    """From 2.x to 3.x under the same address: the old paths answer 410, and the new ones are taken."""
+    port = free_port(1000)
+    with contextlib.ExitStack() as watching:
+        with FakeNacos(version="2.3.2", port=port) as old:
+            fill(old)
+            watcher = watching.enter_context(Watcher(old.url))
+            wait_for(lambda: watcher.view.complete, timeout_s=10, what="a whole view")
+        with FakeNacos(version="3.1.0", port=port) as new:
+            fill(new)
+            wait_for(lambda: watcher.version() == "3.1.0, spoken to as 3.x", timeout_s=30, what="the new version")
+            new.state("public", "late", [host()])
+            wait_for(lambda: watcher.ips("late") is not None, timeout_s=20, what="a new service")
+            assert not [body for body in watcher.of_type(ServiceDelta) if body.removals]

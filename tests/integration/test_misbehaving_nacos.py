@@ -205,7 +205,7 @@ def test_a_reset_that_names_a_server_is_followed(nacos: FakeNacos, watcher: Watc
         assert stays_whole(watcher)
 
 
-@pytest.mark.parametrize("fault", ["starting", "not_registered"])
+@pytest.mark.parametrize("fault", ["starting", "not_registered", "busy"])
 def test_a_server_that_is_not_ready_is_tried_again(fault: str, nacos: FakeNacos, watcher: Watcher) -> None:
     """It answers with an error code; nothing is removed meanwhile."""
     setattr(nacos.registry.faults, fault, True)

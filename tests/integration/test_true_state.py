@@ -73,7 +73,7 @@ def test_health_below_the_protect_threshold_is_the_true_one(nacos: NacosServer, 
 
 
 def test_config_items_of_a_real_config_center(nacos: NacosServer, namespace: str) -> None:
-    """Found by search, changed by push, deleted; other groups are left alone; 5 MB arrive whole."""
+    """Found by search, changed by push, deleted; other groups are left alone; 10 MB arrive whole."""
     configs = "/cs/configs"
     item = {"tenant": namespace, "group": "ISTIO", "dataId": "routes.yaml"}
     call(nacos, "POST", configs, **item, content="a: 1", type="yaml")
@@ -93,11 +93,11 @@ def test_config_items_of_a_real_config_center(nacos: NacosServer, namespace: str
         wait_for(lambda: late in watcher.view.configs, timeout_s=10, what="a new item")
         call(nacos, "DELETE", configs, **item)
         wait_for(lambda: watcher.of_type(ConfigGone) == [ConfigGone(key=key)], timeout_s=30, what="the item gone")
-        _publish_large(nacos, namespace, "x" * 5_000_000)
+        _publish_large(nacos, namespace, "x" * 9_900_000)
         wait_for(
-            lambda: any(len(body.content) == 5_000_000 for body in watcher.of_type(ConfigState)),
+            lambda: any(len(body.content) == 9_900_000 for body in watcher.of_type(ConfigState)),
             timeout_s=30,
-            what="an item of 5 MB",
+            what="an item of 10 MB",
         )
 
 

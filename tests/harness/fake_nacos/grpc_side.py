@@ -125,6 +125,8 @@ class GrpcSide:
         token = Payload.FromString(data).metadata.headers.get("accessToken")
         if self._token_of() and (token != self._token_of() or token in faults.refuse_tokens):
             return _refusal(403, "token invalid")
+        if faults.busy:
+            return _refusal(503, "server is over load")
         connection = self.connections.get(context.peer())
         if connection is None or faults.not_registered:
             return _refusal(301, "not registered")

@@ -35,6 +35,7 @@ class Faults:
 
     starting: bool = False
     not_registered: bool = False
+    busy: bool = False
     silent: bool = False
     """Half-open: connections stand, nothing is answered."""
     reset_at_once: bool = False
