@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from consumers.materializer.fold import Fold
 from consumers.materializer.view import NamespaceView
-from consumers.settings import ConversionSettings
+from consumers.settings import ConversionSettings, GuardSettings
 from producers.listener.diff import diff, state
 from producers.listener.observation import Observation
 from producers.listener.session import Session
@@ -76,7 +76,7 @@ def make_log(changes: int) -> tuple[list[bytes], int]:
 def report(records: list[bytes], first: int, batch: int) -> None:
     """Runs the whole log through, in batches, and prints where the time went."""
     c, settings = codecs(), ConversionSettings()
-    fold, view = Fold(settings), NamespaceView(NAMESPACE, settings)
+    fold, view = Fold(settings, GuardSettings()), NamespaceView(NAMESPACE, settings)
     for offset, record in enumerate(records[:first]):
         fold.apply(TOPIC, offset, c.registry_event.decode(record))
     changes = fold.state.changes[NAMESPACE]

@@ -28,4 +28,8 @@ EVENT_TO_SNAPSHOT = Histogram(
 PARTITIONS = Gauge("shiplog_materializer_partitions", "Partitions owned.")
 NAMESPACES = Gauge("shiplog_materializer_namespaces", "Namespaces published.")
 RESOURCES = Gauge("shiplog_materializer_resources", "Resources published.")
+HOLDS = Gauge("shiplog_materializer_holds", "Holds of the guard that are open.", ["scope", "mode"])
+HOLDS_ENDED = Counter(
+    "shiplog_materializer_holds_ended_total", "Holds of the guard that ended, by why.", ["scope", "ending"]
+)
 SUSPECT = Gauge("shiplog_materializer_suspect_namespaces", "Namespaces with a hole in their events.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from pydantic import Field, field_validator
 
 from runtime.settings import AdminSettings, Section
@@ -60,12 +62,50 @@ class ConversionSettings(Section):
         return protocol.upper()
 
 
+class GuardMode(StrEnum):
+    """What the guard does about a drop."""
+
+    OFF = "off"
+    OBSERVE = "observe"
+    ENFORCE = "enforce"
+
+
+class ScopeSettings(Section):
+    """When a scope of the guard is held, and for how long."""
+
+    mode: GuardMode = GuardMode.ENFORCE
+    max_share: float = Field(gt=0, lt=1, description="of the peak; more than this lost within the window is held")
+    min_size: int = Field(ge=1, description="a scope that had fewer endpoints at its peak is left alone")
+    window_s: float = Field(default=600.0, gt=0)
+    deadline_s: float = Field(gt=0, description="so long endpoints are kept if they don't return")
+
+
+class GuardSettings(Section):
+    """The blast-radius guard: each service, each namespace, each datacenter (within a partition)."""
+
+    service: ScopeSettings = ScopeSettings(max_share=0.7, min_size=10, deadline_s=600.0)
+    namespace: ScopeSettings = ScopeSettings(max_share=0.5, min_size=50, deadline_s=1800.0)
+    datacenter: ScopeSettings = ScopeSettings(max_share=0.5, min_size=100, deadline_s=3600.0)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any scope is looked at."""
+        return any(s.mode is not GuardMode.OFF for s in (self.service, self.namespace, self.datacenter))
+
+    @property
+    def longest_window_us(self) -> float:
+        """How far back the guard looks, in microseconds; 0 when it is off."""
+        scopes = (self.service, self.namespace, self.datacenter)
+        return max((s.window_s for s in scopes if s.mode is not GuardMode.OFF), default=0.0) * 1e6
+
+
 class MaterializerSettings(Section):
     """How the log is folded and published."""
 
     group: str = "shiplog-materializer"
     event_topics: tuple[str, ...] = Field(default=(REGISTRY_EVENTS,), min_length=1)
     instance: str = Field(default="", description="unique and stable per process; empty: host name and admin port")
+    guard: GuardSettings = GuardSettings()
     max_batch: int = Field(default=5000, ge=1)
     idle_commit_s: float = Field(default=10.0, gt=0, description="how often offsets move when nothing changes")
     transaction_timeout_s: float = Field(default=10.0, gt=1)

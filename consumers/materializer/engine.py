@@ -13,9 +13,11 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from consumers import metrics
+from consumers.materializer.guard import Scope
 from consumers.materializer.partition import MaterializedPartition
 from consumers.materializer.recovery import from_metadata, to_metadata
 from consumers.materializer.snapshot_reader import read_published
+from consumers.settings import GuardMode
 from runtime.kafka_reader import LARGE_RECORDS, set_aside
 from runtime.lifecycle import settle_memory
 from schemas.errors import UndecodableRecordError
@@ -72,6 +74,7 @@ class Engine:
         self._partitions: dict[int, MaterializedPartition] = {}
         self._committed_at = time.monotonic()
         self._lost = False
+        self._holds: set[str] = set()
         self._consumer = Consumer(
             kafka.client_config(self._client_id)
             | {
@@ -144,6 +147,7 @@ class Engine:
             self._partitions[number] = MaterializedPartition(
                 number=number,
                 settings=self._conversion,
+                guard=self._settings.guard,
                 published=published[number],
                 live_from={tp.topic: tp.offset for tp in committed if tp.partition == number and tp.offset > 0},
             )
@@ -301,8 +305,29 @@ class Engine:
 
     def _report_to(self, report: Report) -> None:
         partitions = self._partitions.values()
+        self._report_holds()
         metrics.SUSPECT.set(sum(p.suspect for p in partitions))
         metrics.NAMESPACES.set(sum(len(p.views) for p in partitions))
         metrics.RESOURCES.set(sum(len(v.versions) for p in partitions for v in p.views.values()))
         ready = bool(partitions) and not any(partition.recovering for partition in partitions)
         report({str(p.number): p.status() for p in partitions}, ready)
+
+    def _report_holds(self) -> None:
+        """Open and ended holds, as metrics; in the log, when they come and go."""
+        present = {
+            hold.describe(datacenter): hold
+            for partition in self._partitions.values()
+            if not partition.recovering
+            for datacenter, hold in partition.holds()
+        }
+        for name in present.keys() - self._holds:
+            _log.warning("endpoints are held", hold=name)
+        self._holds = set(present)
+        for scope in Scope:
+            for mode in (GuardMode.OBSERVE, GuardMode.ENFORCE):
+                holds = [hold for hold in present.values() if (hold.scope, hold.mode) == (scope, mode)]
+                metrics.HOLDS.labels(scope, mode).set(len(holds))
+        for partition in self._partitions.values():
+            for datacenter, hold, ending in partition.take_ended_holds():
+                metrics.HOLDS_ENDED.labels(hold.scope, ending).inc()
+                _log.warning("endpoints are no longer held", hold=hold.describe(datacenter), ending=ending)

@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from consumers.materializer.conversion.endpoint import FoldedInstance, fold_instance, rename_port
+from consumers.materializer.conversion.endpoint import fold_instance
+from consumers.materializer.folded_service import FoldedService
+from consumers.materializer.guard import Guard, Keyframe, Place
 from schemas.digests import SERVICE_DIGEST_MODULUS
 from schemas.events import (
     ConfigGone,
@@ -27,7 +29,6 @@ from schemas.events import (
     ConfigState,
     Datacenter,
     Heartbeat,
-    InstanceKey,
     Link,
     Namespace,
     NamespaceGone,
@@ -42,8 +43,11 @@ from schemas.events import (
 )
 
 if TYPE_CHECKING:
-    from consumers.settings import ConversionSettings
-    from schemas.records import Part
+    from consumers.materializer.conversion.endpoint import FoldedInstance
+    from consumers.materializer.folded_service import Transition
+    from consumers.materializer.guard import Lost
+    from consumers.settings import ConversionSettings, GuardSettings
+    from schemas.events import InstanceKey
 
 
 class Outcome(StrEnum):
@@ -56,34 +60,11 @@ class Outcome(StrEnum):
     BEFORE_KEYFRAME = "before_keyframe"
 
 
-@dataclass(slots=True)
-class FoldedService:
-    """A service in one datacenter; `part` is its encoded endpoints, None when they have to be encoded."""
-
-    port_name: str
-    protect_threshold: float = 0.0
-    digest: int = 0
-    instances: dict[InstanceKey, FoldedInstance] = field(default_factory=dict)
-    part: Part | None = None
-    part_is_named: bool = False
-
-    def use_port_name(self, port_name: str) -> None:
-        """Renames the logical port in every endpoint."""
-        if port_name == self.port_name:
-            return
-        self.port_name = port_name
-        self.part = None
-        self.instances = {
-            key: instance._replace(endpoint=rename_port(instance.endpoint, port_name))
-            for key, instance in self.instances.items()
-        }
-
-
 @dataclass(slots=True, kw_only=True)
 class _Sync:
     """A keyframe that is being read."""
 
-    offset: int
+    beginning: Keyframe
     states: int = 0
     services: set[ServiceKey] = field(default_factory=set)
     config_states: int = 0
@@ -92,14 +73,15 @@ class _Sync:
 
 @dataclass(slots=True, kw_only=True)
 class NamespaceState:
-    """A namespace in one datacenter; `keyframe_offset` is where its newest whole keyframe begins."""
+    """A namespace in one datacenter; `keyframes` are its whole ones, from the newest that a fold may begin at."""
 
     first_offset: int
     services: dict[ServiceKey, FoldedService] = field(default_factory=dict)
     configs: dict[ConfigKey, ConfigState] = field(default_factory=dict)
     complete: bool = False
     suspect: bool = False
-    keyframe_offset: int | None = None
+    gone: bool = False
+    keyframes: list[Keyframe] = field(default_factory=list)
     sync: _Sync | None = None
 
 
@@ -110,6 +92,7 @@ class DatacenterState:
     session: SessionId
     epoch: int
     sequence: int
+    guard: Guard
     link: Link = Link.LIVE
     observed_at: int = 0
     namespaces: dict[Namespace, NamespaceState] = field(default_factory=dict)
@@ -135,6 +118,10 @@ class PartitionState:
         """Whether any datacenter has stated the namespace as a whole."""
         return any(ns.complete for ns in self.of_namespace(namespace).values())
 
+    def held(self, datacenter: Datacenter, namespace: Namespace, key: ServiceKey) -> dict[InstanceKey, Lost]:
+        """The endpoints of a service that its guard keeps."""
+        return self.datacenters[datacenter].guard.held(Place(namespace, key))
+
     def of_namespace(self, namespace: Namespace) -> dict[Datacenter, NamespaceState]:
         """The namespace in each datacenter that has it, in the order of their names."""
         return {
@@ -150,8 +137,10 @@ class Fold:
     Equal settings and equal events make equal states, on any machine.
     """
 
-    def __init__(self, settings: ConversionSettings) -> None:
+    def __init__(self, settings: ConversionSettings, guard: GuardSettings) -> None:
         self._settings = settings
+        self._guard = guard
+        self._guarded: set[Place] = set()
         self._default_port_name = settings.protocol.lower()
         self.state = PartitionState()
 
@@ -162,26 +151,60 @@ class Fold:
             return Outcome.ZOMBIE
         datacenter.observed_at = max(datacenter.observed_at, event.observed_at)
         body = event.body
+        self._guarded = datacenter.guard.tick(event.observed_at, blind=datacenter.link is Link.BLIND)
         if isinstance(body, Heartbeat):
             datacenter.link = body.link
+            self._note_guarded(datacenter, topic, offset, event)
             return Outcome.APPLIED
         namespace = datacenter.namespaces.get(event.namespace)
         if namespace is None:
             namespace = datacenter.namespaces[event.namespace] = NamespaceState(first_offset=offset)
         outcome, touched = self._apply_body(datacenter, namespace, event, offset)
         if touched:
-            changes = self.state.changes.setdefault(event.namespace, NamespaceChanges())
-            changes.version[topic] = offset
-            changes.observed_at = event.observed_at
-            changes.dirty |= touched
+            self._touch(event.namespace, topic, offset, event, touched)
+        self._note_guarded(datacenter, topic, offset, event)
         return outcome
+
+    def _touch(
+        self, namespace: Namespace, topic: str, offset: int, event: RegistryEvent, touched: set[ServiceKey]
+    ) -> None:
+        changes = self.state.changes.setdefault(namespace, NamespaceChanges())
+        changes.version[topic] = offset
+        changes.observed_at = event.observed_at
+        changes.dirty |= touched
+
+    def _note_guarded(self, datacenter: DatacenterState, topic: str, offset: int, event: RegistryEvent) -> None:
+        """Services that look different because a hold began or ended; they may be another namespace's."""
+        if datacenter.guard.has_opened:
+            datacenter.guard.has_opened = False
+            self._disturb_keyframes(datacenter)
+        for place in self._guarded:
+            namespace = datacenter.namespaces.get(place.namespace)
+            if namespace is not None and namespace.complete:
+                self._touch(place.namespace, topic, offset, event, {place.service})
+        for name in {place.namespace for place in self._guarded}:
+            namespace = datacenter.namespaces.get(name)
+            if namespace is not None and namespace.gone and not datacenter.guard.holds_of(name):
+                del datacenter.namespaces[name]
+
+    def _disturb_keyframes(self, datacenter: DatacenterState) -> None:
+        """A hold opened: keyframes of less than a window ago are no place to begin at."""
+        guard = datacenter.guard
+        for namespace in datacenter.namespaces.values():
+            syncs = [namespace.sync.beginning] if namespace.sync is not None else []
+            for keyframe in (*namespace.keyframes, *syncs):
+                if keyframe.clock + self._guard.longest_window_us >= guard.clock:
+                    keyframe.is_quiet = False
 
     def _enter_session(self, event: RegistryEvent) -> DatacenterState | None:
         """The datacenter's state when the event is of its newest session; None for a zombie's."""
         datacenter = self.state.datacenters.get(event.datacenter)
         if datacenter is None:
             datacenter = self.state.datacenters[event.datacenter] = DatacenterState(
-                session=event.session, epoch=event.epoch, sequence=event.sequence
+                session=event.session,
+                epoch=event.epoch,
+                sequence=event.sequence,
+                guard=Guard(self._guard),
             )
             return datacenter
         if event.epoch < datacenter.epoch or (
@@ -215,17 +238,16 @@ class Fold:
         touched: set[ServiceKey] = set()
         match body:
             case ServiceDelta(key=key):
-                outcome = self._apply_delta(event.datacenter, namespace, body, touched)
+                outcome = self._apply_delta(event, datacenter, namespace, body, touched)
             case ServiceState(key=key):
                 if namespace.sync is not None:
                     namespace.sync.states += 1
                     namespace.sync.services.add(key)
-                self._apply_state(event.datacenter, namespace, body, touched)
+                self._apply_state(event, datacenter, namespace, body, touched)
             case ServiceGone(key=key):
                 if namespace.sync is not None:
                     namespace.sync.services.discard(key)
-                if namespace.services.pop(key, None) is not None:
-                    touched.add(key)
+                self._remove(event, datacenter, namespace, key, touched)
             case ConfigState(key=item):
                 namespace.configs[item] = body
                 if namespace.sync is not None:
@@ -236,79 +258,136 @@ class Fold:
                 if namespace.sync is not None:
                     namespace.sync.configs.discard(item)
             case SyncStarted():
-                namespace.sync = _Sync(offset=offset)
+                namespace.gone = False
+                namespace.sync = _Sync(
+                    beginning=Keyframe(offset, datacenter.guard.clock, not datacenter.guard.holds)
+                )
             case SyncCompleted():
-                outcome = self._complete(namespace, body, touched)
+                outcome = self._complete(event, datacenter, namespace, body, touched)
             case NamespaceGone():
-                touched.update(namespace.services)
-                del datacenter.namespaces[event.namespace]
+                for key in list(namespace.services):
+                    self._remove(event, datacenter, namespace, key, touched)
+                namespace.gone = True
+                if not datacenter.guard.holds_of(event.namespace):
+                    del datacenter.namespaces[event.namespace]
         if not namespace.complete:
             # Nothing of it shows before the keyframe is whole, which touches all there is.
             touched.clear()
         return outcome, touched
 
     def _apply_delta(
-        self, datacenter: Datacenter, namespace: NamespaceState, body: ServiceDelta, touched: set[ServiceKey]
+        self,
+        event: RegistryEvent,
+        datacenter: DatacenterState,
+        namespace: NamespaceState,
+        body: ServiceDelta,
+        touched: set[ServiceKey],
     ) -> Outcome:
         service = namespace.services.get(body.key)
         if service is None:
             service = namespace.services[body.key] = FoldedService(self._default_port_name)
-        changed = False
         instances = service.instances
-        digest = service.digest
-        for removal in body.removals:
-            former = instances.pop(removal, None)
-            if former is not None:
-                changed = True
-                digest -= former.digest
+        replacements: dict[InstanceKey, FoldedInstance | None] = dict.fromkeys(body.removals)
         for upsert in body.upserts:
-            key = upsert.key
-            folded = fold_instance(self._settings, datacenter, upsert, service.port_name)
+            replacements[upsert.key] = fold_instance(self._settings, event.datacenter, upsert, service.port_name)
+        changed = False
+        digest = service.digest
+        for key, folded in replacements.items():
             former = instances.get(key)
-            digest += folded.digest - (0 if former is None else former.digest)
-            changed = changed or former is None or former[1:] != folded[1:]
-            instances[key] = folded
+            digest += (0 if folded is None else folded.digest) - (0 if former is None else former.digest)
+            # The hash aside: what Nacos says may change without changing what Pilots see.
+            changed = changed or (former and former[1:]) != (folded and folded[1:])
         service.digest = digest % SERVICE_DIGEST_MODULUS
+        transition = service.replace(replacements, service.protect_threshold)
         if changed:
             service.part = None
             touched.add(body.key)
+        self._note(event, datacenter, body.key, service, transition)
         if len(instances) != body.count or service.digest != body.digest:
             namespace.suspect = True
             return Outcome.MISMATCH
         return Outcome.APPLIED
 
     def _apply_state(
-        self, datacenter: Datacenter, namespace: NamespaceState, body: ServiceState, touched: set[ServiceKey]
+        self,
+        event: RegistryEvent,
+        datacenter: DatacenterState,
+        namespace: NamespaceState,
+        body: ServiceState,
+        touched: set[ServiceKey],
     ) -> None:
-        former = namespace.services.get(body.key)
-        port_name = self._default_port_name if former is None else former.port_name
+        service = namespace.services.get(body.key)
+        port_name = self._default_port_name if service is None else service.port_name
         instances = {
-            instance.key: fold_instance(self._settings, datacenter, instance, port_name)
+            instance.key: fold_instance(self._settings, event.datacenter, instance, port_name)
             for instance in body.instances
         }
-        digest = sum(instance.digest for instance in instances.values()) % SERVICE_DIGEST_MODULUS
         if (
-            former is not None
-            and former.protect_threshold == body.protect_threshold
-            and former.instances == instances
+            service is not None
+            and service.protect_threshold == body.protect_threshold
+            and service.instances == instances
         ):
             return
-        namespace.services[body.key] = FoldedService(port_name, body.protect_threshold, digest, instances)
+        if service is None:
+            service = namespace.services[body.key] = FoldedService(port_name)
+        removals: dict[InstanceKey, FoldedInstance | None] = {
+            key: None for key in service.instances if key not in instances
+        }
+        transition = service.replace(removals | instances, body.protect_threshold)
+        service.digest = sum(one.digest for one in instances.values()) % SERVICE_DIGEST_MODULUS
+        service.part = None
         touched.add(body.key)
+        self._note(event, datacenter, body.key, service, transition)
 
-    def _complete(self, namespace: NamespaceState, body: SyncCompleted, touched: set[ServiceKey]) -> Outcome:
+    def _remove(
+        self,
+        event: RegistryEvent,
+        datacenter: DatacenterState,
+        namespace: NamespaceState,
+        key: ServiceKey,
+        touched: set[ServiceKey],
+    ) -> None:
+        service = namespace.services.pop(key, None)
+        if service is not None:
+            touched.add(key)
+            transition = service.replace(dict.fromkeys(service.instances), service.protect_threshold)
+            self._note(event, datacenter, key, service, transition)
+
+    def _note(
+        self,
+        event: RegistryEvent,
+        datacenter: DatacenterState,
+        key: ServiceKey,
+        service: FoldedService,
+        transition: Transition,
+    ) -> None:
+        """Tells the guard."""
+        lost, listed, difference = transition
+        if lost or listed:
+            place = Place(event.namespace, key)
+            self._guarded |= datacenter.guard.change(place, lost, listed, difference, service.port_name)
+
+    def _complete(
+        self,
+        event: RegistryEvent,
+        datacenter: DatacenterState,
+        namespace: NamespaceState,
+        body: SyncCompleted,
+        touched: set[ServiceKey],
+    ) -> Outcome:
         sync, namespace.sync = namespace.sync, None
         if sync is None or (sync.states, sync.config_states) != (body.services, body.config_items):
             namespace.suspect = True
             return Outcome.INCOMPLETE_KEYFRAME
         for key in namespace.services.keys() - sync.services:
-            del namespace.services[key]
-            touched.add(key)
+            self._remove(event, datacenter, namespace, key, touched)
         for item in namespace.configs.keys() - sync.configs:
             del namespace.configs[item]
         if not namespace.complete:
             namespace.complete = True
             touched.update(namespace.services)
         namespace.suspect = False
-        namespace.keyframe_offset = sync.offset
+        namespace.keyframes.append(sync.beginning)
+        reproduced = [n for n, one in enumerate(namespace.keyframes) if datacenter.guard.is_reproduced(one)]
+        del namespace.keyframes[: max(reproduced, default=0)]
         return Outcome.APPLIED

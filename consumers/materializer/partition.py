@@ -18,9 +18,10 @@ from consumers.materializer.view import NamespaceView
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from consumers.materializer.guard import Ending, Hold
     from consumers.materializer.view import PublishedNamespace, Update
-    from consumers.settings import ConversionSettings
-    from schemas.events import Namespace, RegistryEvent
+    from consumers.settings import ConversionSettings, GuardSettings
+    from schemas.events import Datacenter, Namespace, RegistryEvent
 
 _log = structlog.get_logger()
 
@@ -34,6 +35,7 @@ class MaterializedPartition:
 
     number: int
     settings: ConversionSettings
+    guard: GuardSettings
     published: dict[Namespace, PublishedNamespace]
     live_from: dict[str, int]
     next_offsets: dict[str, int] = field(default_factory=dict)
@@ -43,7 +45,7 @@ class MaterializedPartition:
 
     def __post_init__(self) -> None:
         """Begins with an empty fold."""
-        self._fold = Fold(self.settings)
+        self._fold = Fold(self.settings, self.guard)
 
     def apply(self, topic: str, offset: int, event: RegistryEvent) -> Outcome:
         """Folds in an event."""
@@ -71,6 +73,7 @@ class MaterializedPartition:
         Where nothing differs the published version stands, so that a restart makes no new one.
         """
         self.recovering = False
+        self.take_ended_holds()  # counted when they ended for the first time
         state = self._fold.state
         for namespace, changes in list(state.changes.items()):
             changes.dirty = set()
@@ -111,6 +114,22 @@ class MaterializedPartition:
         datacenters = self._fold.state.datacenters.values()
         return sum(ns.suspect for datacenter in datacenters for ns in datacenter.namespaces.values())
 
+    def holds(self) -> list[tuple[Datacenter, Hold]]:
+        """The guard's open holds."""
+        return [
+            (name, hold)
+            for name, datacenter in self._fold.state.datacenters.items()
+            for hold in datacenter.guard.holds.values()
+        ]
+
+    def take_ended_holds(self) -> list[tuple[Datacenter, Hold, Ending]]:
+        """The holds that ended since the last call: datacenter, hold, why."""
+        found = []
+        for name, datacenter in self._fold.state.datacenters.items():
+            found += [(name, hold, ending) for hold, ending in datacenter.guard.ended]
+            datacenter.guard.ended.clear()
+        return found
+
     def status(self) -> dict[str, object]:
         """The partition as an operator sees it."""
         return {
@@ -124,6 +143,7 @@ class MaterializedPartition:
                 }
                 for namespace, view in self.views.items()
             },
+            "holds": [hold.describe(name) for name, hold in self.holds()],
             "datacenters": {
                 name: {
                     "link": datacenter.link,

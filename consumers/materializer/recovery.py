@@ -13,11 +13,15 @@ _PREFIX = "recover-from="
 def recovery_offset(state: PartitionState, next_offset: int) -> int:
     """The offset from which folding gives this state again; `next_offset` when there is nothing to recover.
 
-    The oldest of the newest whole keyframes' beginnings. A namespace that has none yet needs its first event.
+    The oldest of the beginnings of each namespace's newest whole keyframe from which its datacenter's guard comes
+    out the same. A namespace without one needs its first event.
     """
     return min(
         (
-            namespace.first_offset if namespace.keyframe_offset is None else namespace.keyframe_offset
+            max(
+                (one.offset for one in namespace.keyframes if datacenter.guard.is_reproduced(one)),
+                default=namespace.first_offset,
+            )
             for datacenter in state.datacenters.values()
             for namespace in datacenter.namespaces.values()
         ),

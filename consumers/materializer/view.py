@@ -6,29 +6,65 @@ A view keeps what stands published (names, versions, digest) and answers with wh
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from consumers.materializer.conversion import REVISION, SERVICE_ENTRIES
+from consumers.materializer.conversion.endpoint import rename_port
 from consumers.materializer.conversion.names import ServiceName, is_canonical, service_name
 from consumers.materializer.conversion.service_entry import (
     encode_part,
     encode_record,
     is_named,
-    listed,
     logical_port,
 )
+from consumers.materializer.folded_service import FoldedService
 from schemas.digests import format_snapshot_digest, resource_digest
 from schemas.records import Change, ChangeKind, Manifest, ResourceRecord
 
 if TYPE_CHECKING:
-    from consumers.materializer.fold import FoldedService, PartitionState
+    from collections.abc import Iterator
+
+    from consumers.materializer.conversion.endpoint import FoldedInstance
+    from consumers.materializer.fold import PartitionState
+    from consumers.materializer.guard import Lost
     from consumers.settings import ConversionSettings
-    from schemas.events import Datacenter, Namespace, ServiceKey
+    from schemas.events import Datacenter, InstanceKey, Namespace, ServiceKey
+    from schemas.records import Part
 
     _Services = dict[ServiceKey, FoldedService]
 
 MAX_CHANGES = 1000
 """Changes named in a manifest; the counts tell of all."""
+
+
+class _HeldService(NamedTuple):
+    """A service in one datacenter, and the endpoints that its guard keeps."""
+
+    service: FoldedService
+    held: dict[InstanceKey, Lost]
+
+    def instances(self) -> Iterator[FoldedInstance]:
+        """All of them, to decide the service's port."""
+        yield from self.service.instances.values()
+        for lost in self.held.values():
+            yield lost.instance
+
+    def encode(self, datacenter: Datacenter, port_name: str) -> tuple[Part, bool]:
+        """Its endpoints, and whether an address is a name; kept in the service while nothing is held."""
+        service = self.service
+        service.use_port_name(port_name)
+        if service.part is None or self.held:
+            listed = service.listed()
+            endpoints = [instance.endpoint for instance in listed]
+            for lost in self.held.values():
+                endpoint = lost.instance.endpoint
+                endpoints.append(endpoint if lost.port_name == port_name else rename_port(endpoint, port_name))
+            part = encode_part(datacenter, endpoints)
+            named = is_named((*listed, *(lost.instance for lost in self.held.values())))
+            if self.held:
+                return part, named
+            service.part, service.part_is_named = part, named
+        return service.part, service.part_is_named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +116,9 @@ class NamespaceView:
         `dirty` are the services that may differ; the others are as they were published.
         """
         here = self._complete_datacenters(state)
-        touched = {key: _instances_of(here, key) for key in dirty}
+        touched = {key: self._parts_of(state, here, key) for key in dirty}
         records: dict[tuple[str, str], ResourceRecord | None] = {}
-        for key in self._claim(here, touched):
+        for key in self._claim(state, here, touched):
             former = self._names.pop(key, None)
             if former is not None:
                 records[SERVICE_ENTRIES, former.resource] = None
@@ -97,6 +133,8 @@ class NamespaceView:
     def update_all(self, state: PartitionState, reason: str) -> Update | None:
         """As `update`, over every service, and with the removal of published resources that none has."""
         dirty = {key for ns in state.of_namespace(self.namespace).values() for key in ns.services}
+        for datacenter in state.of_namespace(self.namespace):
+            dirty |= state.datacenters[datacenter].guard.held_services(self.namespace)
         update = self.update(state, dirty | self._names.keys(), reason)
         known = {(SERVICE_ENTRIES, name.resource) for name in self._names.values()}
         strangers: dict[tuple[str, str], ResourceRecord | None] = dict.fromkeys(self.versions.keys() - known)
@@ -124,8 +162,23 @@ class NamespaceView:
             if namespace.complete
         }
 
+    def _parts_of(
+        self, state: PartitionState, here: dict[Datacenter, _Services], key: ServiceKey
+    ) -> dict[Datacenter, _HeldService]:
+        """The service in each datacenter, with what its guard keeps; empty when none has an instance of it."""
+        found = {}
+        for datacenter, services in here.items():
+            service = services.get(key)
+            held = state.held(datacenter, self.namespace, key)
+            if service is not None or held:
+                found[datacenter] = _HeldService(service or FoldedService(self.settings.protocol.lower()), held)
+        return found if any(one.service.instances or one.held for one in found.values()) else {}
+
     def _claim(
-        self, here: dict[Datacenter, _Services], touched: dict[ServiceKey, dict[Datacenter, FoldedService]]
+        self,
+        state: PartitionState,
+        here: dict[Datacenter, _Services],
+        touched: dict[ServiceKey, dict[Datacenter, _HeldService]],
     ) -> set[ServiceKey]:
         """Notes who wants which name; the services that have to be named anew.
 
@@ -145,7 +198,7 @@ class NamespaceView:
                     claimants.discard(key)
                 unnamed |= claimants if len(claimants) > 1 or not services else set()
                 for other in claimants - touched.keys():
-                    touched[other] = _instances_of(here, other)
+                    touched[other] = self._parts_of(state, here, other)
                 if not claimants:
                     del self._claims[claim]
         return unnamed
@@ -158,20 +211,14 @@ class NamespaceView:
                 return service_name(self.settings, self.namespace, key, collides=True)
         return plain
 
-    def _convert(self, name: ServiceName, services: dict[Datacenter, FoldedService]) -> ResourceRecord:
-        port = logical_port(
-            self.settings, (i for service in services.values() for i in service.instances.values())
-        )
+    def _convert(self, name: ServiceName, services: dict[Datacenter, _HeldService]) -> ResourceRecord:
+        port = logical_port(self.settings, (instance for one in services.values() for instance in one.instances()))
         parts = []
         named = False
-        for datacenter, service in services.items():
-            service.use_port_name(port.name)
-            if service.part is None:
-                endpoints = listed(service.instances.values(), service.protect_threshold)
-                service.part = encode_part(datacenter, (instance.endpoint for instance in endpoints))
-                service.part_is_named = is_named(endpoints)
-            parts.append(service.part)
-            named = named or service.part_is_named
+        for datacenter, one in services.items():
+            part, part_is_named = one.encode(datacenter, port.name)
+            parts.append(part)
+            named = named or part_is_named
         return encode_record(self.namespace, name, port, tuple(parts), named=named)
 
     def _difference(
@@ -218,15 +265,11 @@ class NamespaceView:
             converter=REVISION,
             observed_at=changes.observed_at,
             links={datacenter: state.datacenters[datacenter].link for datacenter in here},
+            holds=tuple(
+                hold.describe(datacenter)
+                for datacenter in here
+                for hold in state.datacenters[datacenter].guard.holds_of(self.namespace)
+            ),
             suspect=tuple(datacenter for datacenter, namespace in here.items() if namespace.suspect),
         )
         return Update(records=different, digests=digests, manifest=manifest)
-
-
-def _instances_of(here: dict[Datacenter, _Services], key: ServiceKey) -> dict[Datacenter, FoldedService]:
-    """The service in each datacenter; empty when none has an instance of it."""
-    found = {dc: service for dc, services in here.items() if (service := services.get(key)) is not None}
-    for service in found.values():
-        if service.instances:
-            return found
-    return {}

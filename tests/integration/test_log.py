@@ -9,7 +9,7 @@ from confluent_kafka import Producer
 
 from consumers.materializer.fold import Fold
 from consumers.materializer.view import NamespaceView
-from consumers.settings import ConversionSettings
+from consumers.settings import ConversionSettings, GuardSettings
 from schemas.avro_codec import codecs
 from schemas.events import Namespace, SyncStarted
 from schemas.partitioner import partition_of
@@ -65,7 +65,10 @@ def test_the_log_replays_to_the_recorded_digests(
 
     def replay(first: int) -> dict[int, str]:
         """The digest at each recorded version."""
-        fold, view = Fold(ConversionSettings()), NamespaceView(Namespace(namespace), ConversionSettings())
+        fold, view = (
+            Fold(ConversionSettings(), GuardSettings()),
+            NamespaceView(Namespace(namespace), ConversionSettings()),
+        )
         digests = {}
         for offset, event in events:
             if offset < first:

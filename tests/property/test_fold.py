@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from consumers.materializer.fold import Fold, Outcome
 from consumers.materializer.recovery import recovery_offset
 from consumers.materializer.view import NamespaceView
-from consumers.settings import ConversionSettings
+from consumers.settings import ConversionSettings, GuardSettings, ScopeSettings
 from producers.listener.diff import diff, state
 from schemas.events import (
     Instance,
@@ -21,7 +21,7 @@ from schemas.events import (
     SyncCompleted,
     SyncStarted,
 )
-from tests.unit.conversions import PUBLIC, TOPIC, Log, seen
+from tests.unit.conversions import PUBLIC, TOPIC, UNGUARDED, Log, seen
 
 if TYPE_CHECKING:
     from producers.listener.diff import StatedService
@@ -50,8 +50,8 @@ changes = st.lists(st.tuples(keys, st.one_of(services, st.none())), max_size=20)
 class Publisher(Log):
     """Publishes registries as a listener does: keyframes, then what differs."""
 
-    def __init__(self) -> None:
-        super().__init__(CONVERSION)
+    def __init__(self, guard: GuardSettings = UNGUARDED) -> None:
+        super().__init__(CONVERSION, guard=guard)
         self.stated: dict[ServiceKey, StatedService] = {}
 
     def lay(self, registry: dict[ServiceKey, tuple[Instance, ...]]) -> None:
@@ -78,16 +78,27 @@ class Publisher(Log):
         return {key: tuple(stated.instances.values()) for key, stated in self.stated.items()}
 
 
-def contents(events: list[RegistryEvent], first: int = 0) -> dict[tuple[str, str], str]:
+def contents(
+    events: list[RegistryEvent], first: int = 0, guard: GuardSettings = UNGUARDED
+) -> dict[tuple[str, str], str]:
     """Names and versions of the resources after folding these events."""
-    fold = Fold(CONVERSION)
+    return folded(events, first, guard)[0]
+
+
+def folded(
+    events: list[RegistryEvent], first: int, guard: GuardSettings
+) -> tuple[dict[tuple[str, str], str], tuple[str, ...]]:
+    """Names and versions of the resources after folding these events, and the holds."""
+    fold = Fold(CONVERSION, guard)
     for offset, event in enumerate(events, start=first):
         fold.apply(TOPIC, offset, event)
     view = NamespaceView(PUBLIC, CONVERSION)
     if PUBLIC not in fold.state.changes:
-        return {}
+        return {}, ()
     update = view.update_all(fold.state, "test")
-    return {name: record.version for name, record in update.records.items() if record} if update else {}
+    if update is None:
+        return {}, ()
+    return {name: record.version for name, record in update.records.items() if record}, update.manifest.holds
 
 
 @given(first=registries, between=changes, after=changes)
@@ -103,6 +114,32 @@ def test_folding_from_a_keyframe_is_folding_from_the_beginning(first, between, a
     start = recovery_offset(log.fold.state, len(log.events))
     assert start > 0
     assert contents(log.events[start:], start) == contents(log.events)
+
+
+@given(
+    first=registries,
+    rounds=st.lists(changes, min_size=1, max_size=5),
+    window=st.integers(1, 15),
+    deadline=st.integers(1, 40),
+    share=st.sampled_from([0.3, 0.5, 0.9]),
+)
+def test_with_a_guard_folding_from_an_old_enough_keyframe_is_folding_from_the_beginning(
+    first, rounds, window, deadline, share
+) -> None:
+    """Older than the window and than what open holds keep: then resources and holds come out the same.
+
+    The log's clock is an event a microsecond, so windows and deadlines pass within it.
+    """
+    scope = ScopeSettings(max_share=share, min_size=2, window_s=window / 1e6, deadline_s=deadline / 1e6)
+    guard = GuardSettings(service=scope, namespace=scope, datacenter=scope)
+    log = Publisher(guard)
+    log.lay(first)
+    for between in rounds:
+        for key, here in between:
+            log.change(key, here)
+        log.lay(log.registry())
+    start = recovery_offset(log.fold.state, len(log.events))
+    assert folded(log.events[start:], start, guard) == folded(log.events, 0, guard)
 
 
 @given(first=registries, after=changes)
@@ -127,7 +164,7 @@ def test_batching_is_invisible(first, after, cuts) -> None:
         log.change(key, here)
     outcomes = []
     for batch_ends in (set(range(len(log.events))), {cut + len(first) for cut in cuts}):
-        fold, view = Fold(CONVERSION), NamespaceView(PUBLIC, CONVERSION)
+        fold, view = Fold(CONVERSION, UNGUARDED), NamespaceView(PUBLIC, CONVERSION)
         for offset, event in enumerate(log.events):
             fold.apply(TOPIC, offset, event)
             if (offset in batch_ends or offset == len(log.events) - 1) and PUBLIC in fold.state.changes:
@@ -206,7 +243,7 @@ def test_a_hole_is_noticed_and_the_next_keyframe_mends_it(first, after, lost) ->
     log.lay(log.registry())
     if missing >= len(log.events) - 1:
         return
-    fold = Fold(CONVERSION)
+    fold = Fold(CONVERSION, UNGUARDED)
     suspected = False
     for offset, event in enumerate(log.events):
         if offset == missing:

@@ -18,7 +18,7 @@ from schemas.events import (
     SyncCompleted,
     SyncStarted,
 )
-from tests.unit.conversions import PUBLIC, TOPIC, Log, make, seen
+from tests.unit.conversions import PUBLIC, TOPIC, UNGUARDED, Log, make, seen
 
 SERVICE = ServiceKey("DEFAULT_GROUP", "svc")
 OTHER = Namespace("other")
@@ -108,7 +108,7 @@ def test_a_recovery_begins_at_the_oldest_of_the_newest_keyframes() -> None:
     log.add(SyncCompleted(services=1, config_items=0), namespace=OTHER)
     assert recovery_offset(log.fold.state, 99) == 6
 
-    again = Fold(log.settings)
+    again = Fold(log.settings, UNGUARDED)
     outcomes = {again.apply(TOPIC, offset, event) for offset, event in enumerate(log.events[7:], start=7)}
     assert outcomes == {Outcome.APPLIED, Outcome.BEFORE_KEYFRAME}
     assert not again.state.is_complete(PUBLIC)

@@ -7,13 +7,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from consumers.materializer.conversion import SERVICE_ENTRIES, SERVICE_ENTRY_TYPE_URL
-from consumers.materializer.conversion.endpoint import ENABLED, HEALTHY, LISTABLE, NAMED
+from consumers.materializer.conversion.endpoint import NAMED
 from schemas.digests import content_digest
 from schemas.protobuf.istio_networking.service_entry_pb2 import ServiceEntry, ServicePort
 from schemas.records import Part, ResourceRecord, resource_version
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
     from consumers.materializer.conversion.endpoint import FoldedInstance
     from consumers.materializer.conversion.names import ServiceName
@@ -44,18 +44,6 @@ def logical_port(settings: ConversionSettings, instances: Iterable[FoldedInstanc
         number=_most_frequent(named_ports or [instance.port for instance in known], 0),
         protocol=_most_frequent([i.protocol for i in known if i.protocol], settings.protocol),
     )
-
-
-def listed(instances: Collection[FoldedInstance], protect_threshold: float) -> list[FoldedInstance]:
-    """The instances that Pilots get.
-
-    Enabled and healthy ones; where the healthy share of the enabled ones is at or below the threshold, Nacos
-    protects the service and gives out all enabled ones (with a threshold of 0: when none is healthy).
-    """
-    enabled = [instance for instance in instances if instance.flags & ENABLED]
-    healthy = [instance for instance in enabled if instance.flags & HEALTHY]
-    protected = bool(enabled) and len(healthy) / len(enabled) <= protect_threshold
-    return [instance for instance in (enabled if protected else healthy) if instance.flags & LISTABLE]
 
 
 def encode_part(datacenter: Datacenter, endpoints: Iterable[bytes]) -> Part:

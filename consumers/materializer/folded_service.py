@@ -1,0 +1,114 @@
+"""A service in one datacenter as the fold keeps it: instances, and which of them Pilots get. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from consumers.materializer.conversion.endpoint import ENABLED, HEALTHY, LISTABLE, rename_port
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from consumers.materializer.conversion.endpoint import FoldedInstance
+    from schemas.events import InstanceKey
+    from schemas.records import Part
+
+
+class Transition(NamedTuple):
+    """What a change did to the endpoints that Pilots get: those lost, as they were, those new, how many more."""
+
+    lost: dict[InstanceKey, FoldedInstance]
+    listed: list[InstanceKey]
+    difference: int
+
+
+@dataclass(slots=True)
+class FoldedService:
+    """A service in one datacenter; `part` is its encoded endpoints, None when they have to be encoded.
+
+    The counts are kept with each change, so that one instance's change costs one instance's work.
+    """
+
+    port_name: str
+    protect_threshold: float = 0.0
+    digest: int = 0
+    instances: dict[InstanceKey, FoldedInstance] = field(default_factory=dict)
+    part: Part | None = None
+    part_is_named: bool = False
+    _enabled: int = 0
+    _healthy: int = 0
+    _enabled_listable: int = 0
+    _healthy_listable: int = 0
+
+    @property
+    def protected(self) -> bool:
+        """Nacos's rule: with so small a share of healthy ones, all enabled ones are given out.
+
+        With a threshold of 0 that is when none is healthy.
+        """
+        return self._enabled > 0 and self._healthy / self._enabled <= self.protect_threshold
+
+    @property
+    def count(self) -> int:
+        """How many endpoints Pilots get."""
+        return self._enabled_listable if self.protected else self._healthy_listable
+
+    def listed(self) -> list[FoldedInstance]:
+        """The instances that Pilots get."""
+        protected = self.protected
+        return [instance for instance in self.instances.values() if _is_listed(instance, protected=protected)]
+
+    def replace(
+        self, changes: Mapping[InstanceKey, FoldedInstance | None], protect_threshold: float
+    ) -> Transition:
+        """Puts each instance in the place of the one with its key; None removes. The digest is the caller's."""
+        was, count = self.protected, self.count
+        changed = [(key, self.instances.get(key), now) for key, now in changes.items()]
+        for key, former, now in changed:
+            if former is not None:
+                self._add(former.flags, -1)
+                del self.instances[key]
+            if now is not None:
+                self._add(now.flags, 1)
+                self.instances[key] = now
+        self.protect_threshold = protect_threshold
+        protected = self.protected
+        if protected != was:
+            changed += [(key, one, one) for key, one in self.instances.items() if key not in changes]
+        lost: dict[InstanceKey, FoldedInstance] = {}
+        listed = []
+        for key, former, now in changed:
+            before = former is not None and _is_listed(former, protected=was)
+            after = now is not None and _is_listed(now, protected=protected)
+            if before and not after and former is not None:
+                lost[key] = former
+            elif after and not before:
+                listed.append(key)
+        return Transition(lost, listed, self.count - count)
+
+    def use_port_name(self, port_name: str) -> None:
+        """Renames the logical port in every endpoint."""
+        if port_name == self.port_name:
+            return
+        self.port_name = port_name
+        self.part = None
+        self.instances = {
+            key: instance._replace(endpoint=rename_port(instance.endpoint, port_name))
+            for key, instance in self.instances.items()
+        }
+
+    def _add(self, flags: int, sign: int) -> None:
+        if not flags & ENABLED:
+            return
+        listable = sign if flags & LISTABLE else 0
+        self._enabled += sign
+        self._enabled_listable += listable
+        if flags & HEALTHY:
+            self._healthy += sign
+            self._healthy_listable += listable
+
+
+def _is_listed(instance: FoldedInstance, *, protected: bool) -> bool:
+    needed = ENABLED | LISTABLE if protected else ENABLED | HEALTHY | LISTABLE
+    return instance.flags & needed == needed
