@@ -1,6 +1,6 @@
 """An MCP client that does as little as it can: it notes when each version came, and acknowledges.
 
-    python -m bench.raw_client ADDRESS OUT
+    python -m bench.raw_client ADDRESS OUT [nacos] [incremental]
 
 Writes a line `version seconds bytes` per push to OUT. A process of its own, so that it shares no interpreter
 with what is measured; it decodes nothing but the version, which stands first in the message.
@@ -23,7 +23,8 @@ COLLECTION = "istio/networking/v1alpha3/serviceentries"
 def follow(address: str, out: Path) -> None:
     """Follows until the stream ends or the process does."""
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    requests.put(RequestResources(collection=COLLECTION).SerializeToString())
+    incremental = "incremental" in sys.argv[3:]
+    requests.put(RequestResources(collection=COLLECTION, incremental=incremental).SerializeToString())
     options = (("grpc.max_receive_message_length", -1),)
     with grpc.insecure_channel(address, options=options) as channel, out.open("w", buffering=1) as lines:
         stream = channel.stream_stream("/istio.mcp.v1alpha1.ResourceSource/EstablishResourceStream")
@@ -31,7 +32,8 @@ def follow(address: str, out: Path) -> None:
             version = version_of(data)
             lines.write(f"{version} {time.time():.6f} {len(data)}\n")
             nonce = version if "nacos" not in sys.argv[3:] else nonce_of(data)
-            requests.put(RequestResources(collection=COLLECTION, response_nonce=nonce).SerializeToString())
+            answer = RequestResources(collection=COLLECTION, response_nonce=nonce, incremental=incremental)
+            requests.put(answer.SerializeToString())
 
 
 def version_of(data: bytes) -> str:

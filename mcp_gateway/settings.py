@@ -18,6 +18,9 @@ class GatewaySettings(Section):
     allow_plaintext: bool = Field(default=False, description="listen without TLS beyond this machine")
     max_streams: int = Field(default=5000, ge=1)
     max_request_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
+    incremental_collections: tuple[str, ...] = Field(
+        default=("*",), description="MCP collections, or patterns, of which sinks that ask for it get differences"
+    )
     drain_s: float = Field(default=5.0, ge=0, description="for streams to end by themselves on SIGTERM")
     admin: AdminSettings = AdminSettings(port=9911)
 

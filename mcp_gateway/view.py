@@ -6,24 +6,38 @@ is the same on every gateway and after every restart, and two gateways send the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from mcp_gateway.change_ring import ChangeRing
 from schemas.digests import format_snapshot_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mcp_gateway.resources import EncodedResource
     from mcp_gateway.store import AppliedChanges, SnapshotStore
 
 
+_FEW = 10
+"""So many differences are sent as such, however small the collection."""
+
+Basis = str | Mapping[str, str] | None
+"""What a peer has already: a version, or resources by name and version; None when it is to be sent everything."""
+
+
 class MessageFormat(Protocol):
-    """How a protocol writes a full push; see `mcp_gateway.sessions`."""
+    """How a protocol writes a push; see `mcp_gateway.sessions`."""
 
-    def frame(self, resource: bytes) -> bytes:
-        """One encoded resource as it stands in the message."""
+    def frame(self, name: str, resource: EncodedResource) -> bytes:
+        """One resource as it stands in the message."""
 
-    def envelope(self, name: str, version: str) -> tuple[bytes, bytes]:
-        """What stands before and after the resources; `name` is what the peer asked for."""
+    def envelope(self, name: str, version: str, removed: Sequence[str] | None) -> tuple[bytes, bytes]:
+        """What stands before and after the resources; `name` is what the peer asked for.
+
+        `removed` are the resources that are gone, in a push of differences; None in a push of everything.
+        """
 
 
 @dataclass(slots=True)
@@ -33,6 +47,7 @@ class Collection:
     resources: dict[str, EncodedResource] = field(default_factory=dict)
     digest: int = 0
     observed_at: int = 0
+    changes: ChangeRing = field(default_factory=ChangeRing)
     _names: list[str] | None = None
 
     def names(self) -> list[str]:
@@ -70,7 +85,7 @@ class View:
     name: str = "default"
     collections: dict[str, Collection] = field(default_factory=dict)
     _frames: dict[tuple[str, type[MessageFormat]], dict[str, bytes]] = field(default_factory=dict)
-    _messages: dict[tuple[str, type[MessageFormat], str], bytes] = field(default_factory=dict)
+    _messages: dict[tuple[str, type[MessageFormat], str, str | None], bytes] = field(default_factory=dict)
 
     def fill(self, store: SnapshotStore) -> None:
         """Takes in everything that the store holds."""
@@ -81,11 +96,16 @@ class View:
 
     def apply(self, changes: AppliedChanges) -> set[str]:
         """Takes in what a manifest changed; the collections whose version is new."""
-        changed = {collection for collection, _ in changes.resources}
-        before = {name: self.version(name) for name in changed}
+        touched: dict[str, list[str]] = {}
+        for collection, name in changes.resources:
+            touched.setdefault(collection, []).append(name)
+        before = {collection: self.version(collection) for collection in touched}
         for (collection, name), resource in changes.resources.items():
             self._put(collection, name, resource, changes.observed_at)
-        return {name for name in changed if self.version(name) != before[name]}
+        changed = {collection for collection in touched if self.version(collection) != before[collection]}
+        for collection in changed:
+            self.collections[collection].changes.note(before[collection], touched[collection])
+        return changed
 
     def version(self, collection: str) -> str:
         """The version of a collection; empty ones have one, too."""
@@ -97,25 +117,47 @@ class View:
         known = self.collections.get(collection)
         return 0 if known is None else known.observed_at
 
-    def message(self, collection: str, message_format: MessageFormat, asked_as: str) -> bytes:
-        """The full push of a collection at its present version: the same bytes for every stream."""
-        kind = type(message_format)
-        message = self._messages.get((collection, kind, asked_as))
+    def message(self, collection: str, message_format: MessageFormat, asked_as: str, basis: Basis = None) -> bytes:
+        """The push of a collection at its present version: the same bytes for every stream with the same basis.
+
+        Everything, when the basis is too old to be known or most of the collection differs from it.
+        """
+        if basis is not None and not isinstance(basis, str):
+            return self._join(collection, message_format, asked_as, self._differing(collection, basis))
+        key = (collection, type(message_format), asked_as, basis)
+        message = self._messages.get(key)
         if message is None:
-            before, after = message_format.envelope(asked_as, self.version(collection))
-            message = b"".join((before, *self._framed(collection, message_format), after))
-            self._messages[collection, kind, asked_as] = message
+            names = None if basis is None else self._changed_since(collection, basis)
+            message = self._messages[key] = self._join(collection, message_format, asked_as, names)
         return message
 
-    def _framed(self, collection: str, message_format: MessageFormat) -> list[bytes]:
+    def _changed_since(self, collection: str, version: str) -> frozenset[str] | None:
         known = self.collections.get(collection)
-        if known is None:
-            return []
+        if known is None or version == known.version:
+            return frozenset()
+        names = known.changes.since(version)
+        return names if names is not None and len(names) <= max(_FEW, len(known.resources) / 2) else None
+
+    def _differing(self, collection: str, has: Mapping[str, str]) -> frozenset[str]:
+        known = self.collections.get(collection)
+        present = {} if known is None else known.resources
+        missing = {name for name, resource in present.items() if has.get(name) != resource.version}
+        return frozenset(missing | (has.keys() - present.keys()))
+
+    def _join(
+        self, collection: str, message_format: MessageFormat, asked_as: str, names: frozenset[str] | None
+    ) -> bytes:
+        """The message of these resources, removals among them; of all when None."""
+        known = self.collections.get(collection) or Collection()
+        present = known.names() if names is None else sorted(names & known.resources.keys())
+        removed = None if names is None else sorted(names - known.resources.keys())
+        before, after = message_format.envelope(asked_as, self.version(collection), removed)
         frames = self._frames.setdefault((collection, type(message_format)), {})
-        return [
-            frames.get(name) or frames.setdefault(name, message_format.frame(known.resources[name].encoded))
-            for name in known.names()
+        framed = [
+            frames.get(name) or frames.setdefault(name, message_format.frame(name, known.resources[name]))
+            for name in present
         ]
+        return b"".join((before, *framed, after))
 
     def _put(self, collection: str, name: str, resource: EncodedResource | None, observed_at: int) -> None:
         self.collections.setdefault(collection, Collection()).put(name, resource, observed_at)

@@ -36,7 +36,7 @@ class PilotServer:
         mcp = StreamServer(
             protocol="mcp",
             publisher=publisher,
-            session=McpSourceSession,
+            session=lambda: McpSourceSession(incremental=settings.incremental_collections),
             message_format=McpFormat(),
             parse=RequestResources.FromString,
             max_streams=settings.max_streams,

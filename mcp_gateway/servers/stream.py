@@ -171,7 +171,7 @@ class StreamServer(Generic[Request]):
     async def _push(self, context: Any, session: Session[Request]) -> None:
         view = self._publisher.view
         for watch in session.watches.due(view.version):
-            message = view.message(watch.collection, self._format, watch.asked_as)
+            message = view.message(watch.collection, self._format, watch.asked_as, watch.take_basis())
             metrics.MESSAGE_SIZES.labels(watch.collection).observe(len(message))
             try:
                 await context.write(message)

@@ -16,6 +16,9 @@ from mcp_gateway.sessions.session import Received, Watches
 from schemas.protobuf.envoy_discovery.discovery_pb2 import DiscoveryResponse
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcp_gateway.resources import EncodedResource
     from schemas.protobuf.envoy_discovery.discovery_pb2 import DiscoveryRequest
 
 MESH_CONFIG = "core/v1alpha1/MeshConfig"
@@ -38,14 +41,19 @@ _RESOURCES_TAG = 0x12  # DiscoveryResponse.resources: field 2
 _ANY_TYPE_URL = delimited(0x0A, MCP_RESOURCE_TYPE_URL)
 
 
+def mcp_resource_any(resource: EncodedResource) -> bytes:
+    """The resource in an encoded `Any`."""
+    return _ANY_TYPE_URL + delimited(0x12, resource.encoded)
+
+
 class AdsFormat:
     """A full push as `DiscoveryResponse` of `istio.mcp.v1alpha1.Resource`s; its nonce is its version."""
 
-    def frame(self, resource: bytes) -> bytes:
+    def frame(self, _: str, resource: EncodedResource) -> bytes:
         """The resource in an `Any`, as an entry of `resources`."""
-        return delimited(_RESOURCES_TAG, _ANY_TYPE_URL + delimited(0x12, resource))
+        return delimited(_RESOURCES_TAG, mcp_resource_any(resource))
 
-    def envelope(self, name: str, version: str) -> tuple[bytes, bytes]:
+    def envelope(self, name: str, version: str, _: Sequence[str] | None) -> tuple[bytes, bytes]:
         """The version before the resources; the type URL that was asked for, and the nonce, after them."""
         head = DiscoveryResponse(version_info=version).SerializeToString()
         tail = DiscoveryResponse(type_url=name, nonce=version).SerializeToString()

@@ -1,12 +1,17 @@
-"""The source's side of an MCP v1alpha1 stream, full pushes. Pure.
+"""The source's side of an MCP v1alpha1 stream. Pure.
 
 A request is taken when its nonce is empty (it begins anew) or pending (it answers a push); others are stale.
 Every collection that a sink lists is answered, empty ones too: until then a Pilot never becomes ready.
+
+A push holds differences only where the latest request asked for that and the collection allows it: against the
+acknowledged state, or against what a sink says it still has when it begins anew. A sink's NACK does not ask for
+it, so what follows is everything.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from mcp_gateway.errors import ProtocolError
@@ -15,30 +20,37 @@ from mcp_gateway.sessions.session import Received, Watches
 from schemas.protobuf.istio_mcp.mcp_pb2 import Resources
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcp_gateway.resources import EncodedResource
     from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources
 
 COLLECTION_PREFIX = "istio/"
 _RESOURCES_TAG = 0x1A  # Resources.resources: field 3
-_NONCE_TAG = 0x2A  # Resources.nonce: field 5
 
 
 class McpFormat:
-    """A full push as `istio.mcp.v1alpha1.Resources`; its nonce is its version."""
+    """A push as `istio.mcp.v1alpha1.Resources`; its nonce is its version."""
 
-    def frame(self, resource: bytes) -> bytes:
+    def frame(self, _: str, resource: EncodedResource) -> bytes:
         """The resource as an entry of `resources`."""
-        return delimited(_RESOURCES_TAG, resource)
+        return delimited(_RESOURCES_TAG, resource.encoded)
 
-    def envelope(self, name: str, version: str) -> tuple[bytes, bytes]:
-        """Version and collection before the resources, the nonce after them: fields in ascending order."""
+    def envelope(self, name: str, version: str, removed: Sequence[str] | None) -> tuple[bytes, bytes]:
+        """Version and collection before the resources, the others after them: fields in ascending order."""
         head = Resources(system_version_info=version, collection=name).SerializeToString()
-        return head, delimited(_NONCE_TAG, version.encode())
+        tail = Resources(removed_resources=removed or (), nonce=version, incremental=removed is not None)
+        return head, tail.SerializeToString()
 
 
 @dataclass(slots=True)
 class McpSourceSession:
-    """One sink's stream; `node` is what it called itself, which a stock Pilot leaves empty."""
+    """One sink's stream; `node` is what it called itself, which a stock Pilot leaves empty.
 
+    `incremental` are the patterns of the collections whose pushes may hold differences.
+    """
+
+    incremental: tuple[str, ...] = ("*",)
     node: str = ""
     watches: Watches = field(default_factory=Watches)
 
@@ -57,4 +69,6 @@ class McpSourceSession:
             collection,
             request.response_nonce,
             request.error_detail if request.HasField("error_detail") else None,
+            incremental=request.incremental and any(fnmatchcase(collection, p) for p in self.incremental),
+            has=request.initial_resource_versions,
         )

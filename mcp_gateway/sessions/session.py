@@ -9,7 +9,7 @@ from mcp_gateway.errors import ProtocolError
 from mcp_gateway.sessions.watch import Answer, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from google.rpc.status_pb2 import Status
 
@@ -34,8 +34,17 @@ class Watches:
 
     _watches: dict[str, Watch] = field(default_factory=dict)
 
-    def receive(self, collection: str, asked_as: str, nonce: str, error: Status | None) -> Received:
-        """Takes a request.
+    def receive(
+        self,
+        collection: str,
+        asked_as: str,
+        nonce: str,
+        error: Status | None,
+        *,
+        incremental: bool = False,
+        has: Mapping[str, str] | None = None,
+    ) -> Received:
+        """Takes a request; `incremental` when it asks for differences, `has` what the peer still has.
 
         The first one for a collection is initial whatever its nonce, and so is a later one without a nonce.
 
@@ -50,6 +59,10 @@ class Watches:
             watch = self._watches[asked_as] = Watch(collection, asked_as)
             initial = True
         answer = watch.request(nonce, initial=initial, error=error is not None)
+        if answer is not Answer.STALE:
+            watch.incremental = incremental
+        if answer is Answer.INITIAL:
+            watch.has = dict(has) if has and incremental else None
         version = nonce if answer in {Answer.ACK, Answer.NACK} else None
         if error is None:
             return Received(watch, answer, version)

@@ -26,13 +26,19 @@ class Answer(Enum):
 
 @dataclass(slots=True)
 class Watch:
-    """The state of one (stream, collection); `asked_as` is the peer's own name of the collection."""
+    """The state of one (stream, collection); `asked_as` is the peer's own name of the collection.
+
+    `incremental` says that the peer wants differences; `has` is what it says that it has from before, by name and
+    version, and is asked for once.
+    """
 
     collection: str
     asked_as: str
     pending: str | None = None
     acknowledged: str | None = None
     refused: str | None = None
+    incremental: bool = False
+    has: dict[str, str] | None = None
 
     def request(self, nonce: str, *, initial: bool, error: bool) -> Answer:
         """Takes a request; `initial` says that the protocol reads it as the first of its kind."""
@@ -57,3 +63,10 @@ class Watch:
             return False
         self.pending = present
         return True
+
+    def take_basis(self) -> str | dict[str, str] | None:
+        """What the push may be a difference to: what the peer has; None when it is to be sent everything."""
+        if not self.incremental:
+            return None
+        has, self.has = self.has, None
+        return self.acknowledged if has is None else has

@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 from google.rpc.status_pb2 import Status
 
+from mcp_gateway.change_ring import MAX_NAMES, MAX_STEPS, ChangeRing
 from mcp_gateway.errors import ProtocolError
+from mcp_gateway.resources import EncodedResource
 from mcp_gateway.sessions.ads import COLLECTIONS, AdsFormat, AdsSession, collection_of
 from mcp_gateway.sessions.mcp_source import McpFormat, McpSourceSession
 from mcp_gateway.sessions.session import MAX_WATCHES
 from mcp_gateway.sessions.watch import Answer
+from mcp_gateway.store import AppliedChanges
+from mcp_gateway.view import View
+from schemas.digests import resource_digest
 from schemas.protobuf.envoy_discovery.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources, Resource, Resources
 
@@ -148,8 +153,12 @@ def test_a_stream_has_a_limit_of_collections() -> None:
 def test_an_mcp_message_is_what_protobuf_would_write() -> None:
     """The joined bytes decode to version, collection, resources and nonce."""
     resources = [Resource.FromString(_resource(name)) for name in ("a", "b")]
-    before, after = McpFormat().envelope(ENTRIES, "v1")
-    message = before + b"".join(McpFormat().frame(r.SerializeToString()) for r in resources) + after
+    before, after = McpFormat().envelope(ENTRIES, "v1", None)
+    message = (
+        before
+        + b"".join(McpFormat().frame("", EncodedResource("", 0, r.SerializeToString())) for r in resources)
+        + after
+    )
     expected = Resources(system_version_info="v1", collection=ENTRIES, resources=resources, nonce="v1")
     assert message == expected.SerializeToString()
 
@@ -158,6 +167,108 @@ def _resource(name: str) -> bytes:
     resource = Resource()
     resource.metadata.name = name * 300  # a length of two bytes
     return resource.SerializeToString()
+
+
+def changed(view: View, **versions: str | None) -> None:
+    """Resources come, change or go."""
+    resources = {
+        (ENTRIES, name): None
+        if version is None
+        else EncodedResource(version, resource_digest(ENTRIES, name, version), _resource(name))
+        for name, version in versions.items()
+    }
+    view.apply(AppliedChanges("ns", resources, {}, 1))
+
+
+def pushed(view: View, session: McpSourceSession) -> list[Resources]:
+    """What the source sends now."""
+    return [
+        Resources.FromString(view.message(w.collection, McpFormat(), w.asked_as, w.take_basis()))
+        for w in session.watches.due(view.version)
+    ]
+
+
+def test_differences_are_sent_where_asked_for() -> None:
+    """The first push is everything; after an acknowledgement that asks for it, what changed and what went."""
+    view, session = View(), McpSourceSession()
+    changed(view, a="1", b="1", c="1", d="1")
+    session.receive(RequestResources(collection=ENTRIES, incremental=True))
+    (first,) = pushed(view, session)
+    assert (first.incremental, len(first.resources)) == (False, 4)
+    session.receive(RequestResources(collection=ENTRIES, response_nonce=first.nonce, incremental=True))
+    changed(view, a="2", b=None)
+    (second,) = pushed(view, session)
+    assert second.incremental
+    assert [one.metadata.name[:1] for one in second.resources] == ["a"]
+    assert list(second.removed_resources) == ["b"]
+    changed(view, a="3")
+    session.receive(RequestResources(collection=ENTRIES, response_nonce=second.nonce))
+    (third,) = pushed(view, session)
+    assert not third.incremental, "the latest request did not ask for it"
+
+
+def test_a_refused_difference_is_followed_by_everything() -> None:
+    """A NACK does not ask for differences; and it does not move what they are against."""
+    view, session = View(), McpSourceSession()
+    changed(view, a="1", b="1", c="1")
+    session.receive(RequestResources(collection=ENTRIES, incremental=True))
+    (first,) = pushed(view, session)
+    session.receive(RequestResources(collection=ENTRIES, response_nonce=first.nonce, incremental=True))
+    changed(view, a="2")
+    (second,) = pushed(view, session)
+    refusal = RequestResources(collection=ENTRIES, response_nonce=second.nonce)
+    refusal.error_detail.CopyFrom(Status(code=3, message="no"))
+    session.receive(refusal)
+    assert pushed(view, session) == []
+    changed(view, b="2")
+    (third,) = pushed(view, session)
+    assert (third.incremental, len(third.resources)) == (False, 3)
+
+
+def test_a_sink_that_says_what_it_has_is_sent_the_rest() -> None:
+    """After a reconnect, to whichever gateway: also what it must let go of."""
+    view, session = View(), McpSourceSession()
+    changed(view, a="1", b="2", c="1")
+    request = RequestResources(collection=ENTRIES, incremental=True)
+    request.initial_resource_versions.update({"a": "1", "b": "1", "gone": "1"})
+    session.receive(request)
+    (push,) = pushed(view, session)
+    assert push.incremental
+    assert [one.metadata.name[:1] for one in push.resources] == ["b", "c"]
+    assert list(push.removed_resources) == ["gone"]
+
+
+def test_a_collection_may_be_kept_from_differences() -> None:
+    """By the settings, whatever is asked for."""
+    view, session = View(), McpSourceSession(incremental=("istio/other/*",))
+    changed(view, a="1", b="1")
+    session.receive(RequestResources(collection=ENTRIES, incremental=True))
+    (first,) = pushed(view, session)
+    session.receive(RequestResources(collection=ENTRIES, response_nonce=first.nonce, incremental=True))
+    changed(view, a="2")
+    assert not pushed(view, session)[0].incremental
+
+
+def test_differences_are_the_same_bytes_for_all_who_have_the_same() -> None:
+    """Encoded once, however many streams."""
+    view = View()
+    changed(view, a="1", b="1", c="1")
+    before = view.version(ENTRIES)
+    changed(view, a="2")
+    one = view.message(ENTRIES, McpFormat(), ENTRIES, before)
+    assert view.message(ENTRIES, McpFormat(), ENTRIES, before) is one
+
+
+def test_who_is_too_far_behind_is_sent_everything() -> None:
+    """The ring of changes forgets; so does one whose version was never ours."""
+    ring = ChangeRing()
+    for number in range(MAX_STEPS + 10):
+        ring.note(str(number), {f"r{number}"})
+    assert ring.since("5") is None
+    assert ring.since("nonsense") is None
+    assert ring.since(str(MAX_STEPS + 8)) == {f"r{MAX_STEPS + 8}", f"r{MAX_STEPS + 9}"}
+    ring.note("large", {f"r{number}" for number in range(MAX_NAMES + 1)})
+    assert ring.since("large") is None
 
 
 class Istiod:
@@ -222,8 +333,10 @@ def test_types_that_are_not_istios_configuration_end_the_stream(type_url: str) -
 
 def test_an_ads_message_is_what_protobuf_would_write() -> None:
     """The type URL is the one asked for; entries are MCP resources in an Any."""
-    before, after = AdsFormat().envelope(TYPE, "v1")
-    message = DiscoveryResponse.FromString(before + AdsFormat().frame(_resource("a")) + after)
+    before, after = AdsFormat().envelope(TYPE, "v1", None)
+    message = DiscoveryResponse.FromString(
+        before + AdsFormat().frame("", EncodedResource("", 0, _resource("a"))) + after
+    )
     assert (message.version_info, message.nonce, message.type_url) == ("v1", "v1", TYPE)
     assert message.resources[0].type_url == "type.googleapis.com/istio.mcp.v1alpha1.Resource"
     assert message.resources[0].value == _resource("a")
