@@ -74,18 +74,35 @@ class ScopeSettings(Section):
     """When a scope of the guard is held, and for how long."""
 
     mode: GuardMode = GuardMode.ENFORCE
-    max_share: float = Field(gt=0, lt=1, description="of the peak; more than this lost within the window is held")
-    min_size: int = Field(ge=1, description="a scope that had fewer endpoints at its peak is left alone")
+    max_share: float = Field(
+        default=0.5, gt=0, lt=1, description="of the peak; more than this lost within the window is held"
+    )
+    min_size: int = Field(default=50, ge=1, description="a scope with fewer endpoints at its peak is left alone")
     window_s: float = Field(default=600.0, gt=0)
-    deadline_s: float = Field(gt=0, description="so long endpoints are kept if they don't return")
+    deadline_s: float = Field(default=1800.0, gt=0, description="so long endpoints are kept if they don't return")
+
+
+class ServiceScopeSettings(ScopeSettings):
+    """A service's: deployments take away a good part of it in the ordinary course of things."""
+
+    max_share: float = Field(default=0.7, gt=0, lt=1)
+    min_size: int = Field(default=10, ge=1)
+    deadline_s: float = Field(default=600.0, gt=0)
+
+
+class DatacenterScopeSettings(ScopeSettings):
+    """A datacenter's: long enough for people to look."""
+
+    min_size: int = Field(default=100, ge=1)
+    deadline_s: float = Field(default=3600.0, gt=0)
 
 
 class GuardSettings(Section):
     """The blast-radius guard: each service, each namespace, each datacenter (within a partition)."""
 
-    service: ScopeSettings = ScopeSettings(max_share=0.7, min_size=10, deadline_s=600.0)
-    namespace: ScopeSettings = ScopeSettings(max_share=0.5, min_size=50, deadline_s=1800.0)
-    datacenter: ScopeSettings = ScopeSettings(max_share=0.5, min_size=100, deadline_s=3600.0)
+    service: ServiceScopeSettings = ServiceScopeSettings()
+    namespace: ScopeSettings = ScopeSettings()
+    datacenter: DatacenterScopeSettings = DatacenterScopeSettings()
 
     @property
     def is_on(self) -> bool:

@@ -123,26 +123,56 @@ class View:
         Everything, when the basis is too old to be known or most of the collection differs from it.
         """
         if basis is not None and not isinstance(basis, str):
-            return self._join(collection, message_format, asked_as, self._differing(collection, basis))
+            return self._join(collection, message_format, asked_as, self.differing(collection, basis))
         key = (collection, type(message_format), asked_as, basis)
         message = self._messages.get(key)
         if message is None:
-            names = None if basis is None else self._changed_since(collection, basis)
+            names = None if basis is None else self._worth_sending(collection, basis)
             message = self._messages[key] = self._join(collection, message_format, asked_as, names)
         return message
 
-    def _changed_since(self, collection: str, version: str) -> frozenset[str] | None:
-        known = self.collections.get(collection)
-        if known is None or version == known.version:
-            return frozenset()
-        names = known.changes.since(version)
-        return names if names is not None and len(names) <= max(_FEW, len(known.resources) / 2) else None
+    def difference(
+        self, collection: str, message_format: MessageFormat, asked_as: str, since: str
+    ) -> bytes | None:
+        """Exactly what a peer with that version lacks and must let go of; None when the version is forgotten."""
+        key = (collection, type(message_format), asked_as, since)
+        message = self._messages.get(key)
+        if message is None:
+            names = self.changed_since(collection, since)
+            if names is None:
+                return None
+            message = self._messages[key] = self._join(collection, message_format, asked_as, names)
+        return message
 
-    def _differing(self, collection: str, has: Mapping[str, str]) -> frozenset[str]:
+    def selection(
+        self, collection: str, message_format: MessageFormat, asked_as: str, names: frozenset[str]
+    ) -> bytes:
+        """These resources; those that are not there as removals."""
+        return self._join(collection, message_format, asked_as, names)
+
+    def changed_since(self, collection: str, version: str) -> frozenset[str] | None:
+        """The names of all that may differ from a version; None when it is forgotten."""
+        known = self.collections.get(collection) or Collection()
+        return frozenset() if version == known.version else known.changes.since(version)
+
+    def version_of(self, collection: str, name: str) -> str:
+        """The version of a resource; empty when there is none."""
+        known = self.collections.get(collection)
+        resource = None if known is None else known.resources.get(name)
+        return "" if resource is None else resource.version
+
+    def differing(self, collection: str, has: Mapping[str, str]) -> frozenset[str]:
+        """The names of all that differ from what a peer has, by name and version."""
         known = self.collections.get(collection)
         present = {} if known is None else known.resources
         missing = {name for name, resource in present.items() if has.get(name) != resource.version}
         return frozenset(missing | (has.keys() - present.keys()))
+
+    def _worth_sending(self, collection: str, version: str) -> frozenset[str] | None:
+        """The names of what changed, unless that is most of the collection."""
+        names = self.changed_since(collection, version)
+        count = len(self.collections[collection].resources) if collection in self.collections else 0
+        return names if names is not None and len(names) <= max(_FEW, count / 2) else None
 
     def _join(
         self, collection: str, message_format: MessageFormat, asked_as: str, names: frozenset[str] | None

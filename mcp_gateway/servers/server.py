@@ -12,9 +12,10 @@ from grpc_reflection.v1alpha import reflection
 
 from mcp_gateway.servers.stream import StreamServer, StreamStatus
 from mcp_gateway.sessions.ads import AdsFormat, AdsSession
+from mcp_gateway.sessions.delta_ads import DeltaAdsFormat, DeltaAdsSession
 from mcp_gateway.sessions.mcp_source import McpFormat, McpSourceSession
 from runtime.errors import PortBusyError
-from schemas.protobuf.envoy_discovery.discovery_pb2 import DiscoveryRequest
+from schemas.protobuf.envoy_discovery.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
 from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources
 
 if TYPE_CHECKING:
@@ -51,10 +52,19 @@ class PilotServer:
             max_streams=settings.max_streams,
             streams=self.streams,
         )
+        delta = StreamServer(
+            protocol="delta",
+            publisher=publisher,
+            session=DeltaAdsSession,
+            message_format=DeltaAdsFormat(),
+            parse=DeltaDiscoveryRequest.FromString,
+            max_streams=settings.max_streams,
+            streams=self.streams,
+        )
         self._server.add_generic_rpc_handlers(
             (
-                _stream_handler(MCP_SERVICE, "EstablishResourceStream", mcp.serve),
-                _stream_handler(ADS_SERVICE, "StreamAggregatedResources", ads.serve),
+                _handler(MCP_SERVICE, EstablishResourceStream=mcp.serve),
+                _handler(ADS_SERVICE, StreamAggregatedResources=ads.serve, DeltaAggregatedResources=delta.serve),
             )
         )
         self._health = health.aio.HealthServicer()
@@ -100,6 +110,7 @@ def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
     ]
 
 
-def _stream_handler(service: str, method: str, serve: Any) -> Any:
-    """A handler that takes and gives bytes: messages are encoded once, elsewhere."""
-    return grpc.method_handlers_generic_handler(service, {method: grpc.stream_stream_rpc_method_handler(serve)})
+def _handler(service: str, **methods: Any) -> Any:
+    """A handler of streams that takes and gives bytes: messages are encoded once, elsewhere."""
+    handlers = {name: grpc.stream_stream_rpc_method_handler(serve) for name, serve in methods.items()}
+    return grpc.method_handlers_generic_handler(service, handlers)

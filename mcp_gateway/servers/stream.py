@@ -12,7 +12,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from mcp_gateway import metrics
-from mcp_gateway.errors import ProtocolError
+from mcp_gateway.errors import FellBehindError, ProtocolError
 from mcp_gateway.sessions.watch import Answer
 
 if TYPE_CHECKING:
@@ -110,6 +110,10 @@ class StreamServer(Generic[Request]):
             _log.warning("stream refused", peer=status.peer, protocol=self._protocol, error=str(error))
             metrics.REFUSED_STREAMS.labels("protocol").inc()
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except FellBehindError as error:
+            _log.warning("stream fell behind", peer=status.peer, protocol=self._protocol, error=str(error))
+            metrics.REFUSED_STREAMS.labels("fell_behind").inc()
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         finally:
             del self._streams[id(status)]
             metrics.STREAMS.labels(self._protocol).dec()
@@ -158,7 +162,7 @@ class StreamServer(Generic[Request]):
                 )  # fmt: skip
             case Answer.STALE:
                 metrics.STALE_NONCES.inc()
-            case Answer.INITIAL:
+            case Answer.INITIAL | Answer.SUBSCRIPTION:
                 pass
 
     def _note_latency(self, collection: str, status: StreamStatus) -> None:
@@ -171,7 +175,9 @@ class StreamServer(Generic[Request]):
     async def _push(self, context: Any, session: Session[Request]) -> None:
         view = self._publisher.view
         for watch in session.watches.due(view.version):
-            message = view.message(watch.collection, self._format, watch.asked_as, watch.take_basis())
+            message = watch.message(view, self._format)
+            if message is None:
+                continue
             metrics.MESSAGE_SIZES.labels(watch.collection).observe(len(message))
             try:
                 await context.write(message)

@@ -32,6 +32,7 @@ class Received:
 class Watches:
     """A stream's watches by the peer's own name of the collection, in the order in which it asked."""
 
+    kind: type[Watch] = Watch
     _watches: dict[str, Watch] = field(default_factory=dict)
 
     def receive(
@@ -51,14 +52,8 @@ class Watches:
         Raises:
             ProtocolError: too many collections on one stream.
         """
-        initial = not nonce
-        watch = self._watches.get(asked_as)
-        if watch is None:
-            if len(self._watches) >= MAX_WATCHES:
-                raise ProtocolError(f"more than {MAX_WATCHES} collections on one stream")
-            watch = self._watches[asked_as] = Watch(collection, asked_as)
-            initial = True
-        answer = watch.request(nonce, initial=initial, error=error is not None)
+        watch, is_new = self.of(collection, asked_as)
+        answer = watch.request(nonce, initial=is_new or not nonce, error=error is not None)
         if answer is not Answer.STALE:
             watch.incremental = incremental
         if answer is Answer.INITIAL:
@@ -67,6 +62,20 @@ class Watches:
         if error is None:
             return Received(watch, answer, version)
         return Received(watch, answer, version, error.code, error.message)
+
+    def of(self, collection: str, asked_as: str) -> tuple[Watch, bool]:
+        """The watch of that name, and whether it is new.
+
+        Raises:
+            ProtocolError: too many collections on one stream.
+        """
+        watch = self._watches.get(asked_as)
+        if watch is not None:
+            return watch, False
+        if len(self._watches) >= MAX_WATCHES:
+            raise ProtocolError(f"more than {MAX_WATCHES} collections on one stream")
+        watch = self._watches[asked_as] = self.kind(collection, asked_as)
+        return watch, True
 
     def due(self, version_of: Callable[[str], str]) -> Iterator[Watch]:
         """The watches whose collection's present version is to be sent now: they are marked as on their way."""

@@ -13,6 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mcp_gateway.view import MessageFormat, View
 
 
 class Answer(Enum):
@@ -22,6 +26,8 @@ class Answer(Enum):
     ACK = auto()
     NACK = auto()
     STALE = auto()
+    SUBSCRIPTION = auto()
+    """Delta only: it changes what is subscribed to, and answers nothing."""
 
 
 @dataclass(slots=True)
@@ -29,7 +35,7 @@ class Watch:
     """The state of one (stream, collection); `asked_as` is the peer's own name of the collection.
 
     `incremental` says that the peer wants differences; `has` is what it says that it has from before, by name and
-    version, and is asked for once.
+    version, until it acknowledges a push.
     """
 
     collection: str
@@ -55,6 +61,7 @@ class Watch:
             return Answer.NACK
         self.acknowledged = nonce
         self.refused = None
+        self.has = None
         return Answer.ACK
 
     def next(self, present: str) -> bool:
@@ -64,9 +71,13 @@ class Watch:
         self.pending = present
         return True
 
-    def take_basis(self) -> str | dict[str, str] | None:
-        """What the push may be a difference to: what the peer has; None when it is to be sent everything."""
+    @property
+    def basis(self) -> str | dict[str, str] | None:
+        """What a push may be a difference to: what the peer has; None when it is to be sent everything."""
         if not self.incremental:
             return None
-        has, self.has = self.has, None
-        return self.acknowledged if has is None else has
+        return self.has if self.acknowledged is None else self.acknowledged
+
+    def message(self, view: View, message_format: MessageFormat) -> bytes | None:
+        """The push that is due."""
+        return view.message(self.collection, message_format, self.asked_as, self.basis)

@@ -51,7 +51,7 @@ class TenureKeeper:
                 "enable.auto.commit": False,
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": 6000,  # failover within 10 s
-                "heartbeat.interval.ms": 1500,
+                "heartbeat.interval.ms": 500,  # the others rejoin that soon
             }
         )
         self._thread = threading.Thread(target=self._run, name="tenure", daemon=True)

@@ -26,7 +26,8 @@ def test_a_registry_that_stays_empty_is_held_through_a_restart_until_it_returns(
     load = Load(nacos.url, namespace)
     load.register(SERVICES, 5)
     listener = processes.start("listener", SHIPLOG_LISTENER__REMOVAL_GRACE_S="1")
-    materializer, gateway = processes.start("materializer"), processes.start("gateway")
+    enforce = {f"SHIPLOG_MATERIALIZER__GUARD__{scope}__MODE": "enforce" for scope in ("NAMESPACE", "DATACENTER")}
+    materializer, gateway = processes.start("materializer", **enforce), processes.start("gateway")
     for process in (listener, materializer, gateway):
         process.wait()
     pilot = pilots(gateway.address)

@@ -75,6 +75,7 @@ def test_another_listener_takes_over_within_ten_seconds(
         process.wait()
     pilot = pilots(others[1].address)
     wait_for(lambda: len(pilot.endpoints()) == SERVICES, timeout_s=30, what="all services")
+    wait_for(lambda: owner(listeners, namespace) is not None, timeout_s=10, what="a listener that watches")
     victim = owner(listeners, namespace)
     assert victim is not None
     victim.child.kill()

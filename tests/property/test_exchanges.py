@@ -9,17 +9,21 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from mcp_gateway.errors import FellBehindError
 from mcp_gateway.resources import EncodedResource
+from mcp_gateway.sessions.delta_ads import DeltaAdsFormat, DeltaAdsSession
 from mcp_gateway.sessions.mcp_source import McpFormat, McpSourceSession
 from mcp_gateway.store import AppliedChanges
 from mcp_gateway.view import View
 from schemas.digests import resource_digest
+from schemas.protobuf.envoy_discovery.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources, Resource, Resources
 
 if TYPE_CHECKING:
     from mcp_gateway.sessions.session import Received
 
 ENTRIES = "istio/networking/v1alpha3/serviceentries"
+TYPE = "networking.istio.io/v1/ServiceEntry"
 NAMES = st.sampled_from([f"ns/{letter}" for letter in "abcdefgh"])
 
 
@@ -113,7 +117,7 @@ class McpExchange(RuleBasedStateMachine):
         """What the source sends, if anything."""
         for watch in self.session.watches.due(self.view.version):
             assert self.in_flight is None, "two messages in flight"
-            message = self.view.message(watch.collection, McpFormat(), watch.asked_as, watch.take_basis())
+            message = self.view.message(watch.collection, McpFormat(), watch.asked_as, watch.basis)
             self.in_flight = Resources.FromString(message)
             assert self.in_flight.nonce == self.view.version(ENTRIES)
             assert self.incremental or not self.in_flight.incremental, "differences that nobody asked for"
@@ -126,5 +130,104 @@ class McpExchange(RuleBasedStateMachine):
             assert self.sink == self.snapshot
 
 
+class DeltaExchange(RuleBasedStateMachine):
+    """One client of Delta ADS and the source; the client applies what it acknowledges, and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view = View()
+        self.snapshot: dict[str, str] = {}
+        self.client: dict[str, str] = {}
+        self.in_flight: DeltaDiscoveryResponse | None = None
+        self.connect(remembers=False, names=set())
+
+    @rule(changes=st.dictionaries(NAMES, st.one_of(st.none(), st.sampled_from(["1", "2", "3"])), min_size=1))
+    def change(self, changes: dict[str, str | None]) -> None:
+        """The snapshot changes."""
+        for name, version in changes.items():
+            self.snapshot.pop(name, None)
+            if version is not None:
+                self.snapshot[name] = version
+        found = {
+            (ENTRIES, name): None if version is None else resource(name, version)
+            for name, version in changes.items()
+        }
+        self.view.apply(AppliedChanges("ns", found, {}, 1))
+        self.push()
+
+    @rule(remembers=st.booleans(), names=st.sets(NAMES, max_size=3))
+    def connect(self, *, remembers: bool, names: set[str]) -> None:
+        """A new stream, for everything or for some names."""
+        self.session = DeltaAdsSession()
+        self.in_flight = None
+        self.wildcard, self.names = not names, set(names)
+        if not remembers:
+            self.client = {}
+        if names:
+            self.client = {name: version for name, version in self.client.items() if name in names}
+        request = DeltaDiscoveryRequest(type_url=TYPE, resource_names_subscribe=sorted(names))
+        request.initial_resource_versions.update(self.client)
+        self.send(request)
+
+    @rule(names=st.sets(st.one_of(NAMES, st.just("*")), min_size=1, max_size=3))
+    def subscribe(self, names: set[str]) -> None:
+        """At any time."""
+        self.wildcard = self.wildcard or "*" in names
+        self.names |= names - {"*"}
+        self.send(DeltaDiscoveryRequest(type_url=TYPE, resource_names_subscribe=sorted(names)))
+
+    @rule(names=st.sets(st.one_of(NAMES, st.just("*")), min_size=1, max_size=3))
+    def unsubscribe(self, names: set[str]) -> None:
+        """The client lets go of what it no longer subscribes to; the source says nothing of it."""
+        self.wildcard = self.wildcard and "*" not in names
+        self.names -= names
+        if not self.wildcard:
+            self.client = {name: version for name, version in self.client.items() if name in self.names}
+        self.send(DeltaDiscoveryRequest(type_url=TYPE, resource_names_unsubscribe=sorted(names)))
+
+    @precondition(lambda self: self.in_flight is not None)
+    @rule()
+    def acknowledge(self) -> None:
+        """The client applies the push."""
+        push = self.in_flight
+        assert push is not None
+        for one in push.resources:
+            assert one.version == Resource.FromString(one.resource.value).metadata.version
+            if self.wildcard or one.name in self.names:
+                self.client[one.name] = one.version
+        for name in push.removed_resources:
+            self.client.pop(name, None)
+        self.in_flight = None
+        self.send(DeltaDiscoveryRequest(type_url=TYPE, response_nonce=push.nonce))
+
+    def send(self, request: DeltaDiscoveryRequest) -> None:
+        """A request goes to the source, which may answer, or want another stream."""
+        try:
+            self.session.receive(request)
+        except FellBehindError:
+            self.connect(remembers=True, names=set())
+        self.push()
+
+    def push(self) -> None:
+        """What the source sends, if anything."""
+        for watch in self.session.watches.due(self.view.version):
+            message = watch.message(self.view, DeltaAdsFormat())
+            if message is not None:
+                assert self.in_flight is None, "two messages in flight"
+                self.in_flight = DeltaDiscoveryResponse.FromString(message)
+
+    @invariant()
+    def a_settled_client_has_what_it_subscribes_to(self) -> None:
+        """With nothing in flight."""
+        if self.in_flight is not None:
+            return
+        wanted = self.snapshot.keys() if self.wildcard else self.names
+        assert {name: version for name, version in self.client.items() if name in wanted or self.wildcard} == {
+            name: version for name, version in self.snapshot.items() if name in wanted
+        }
+
+
 TestMcpExchange = McpExchange.TestCase
-TestMcpExchange.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestMcpExchange.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestDeltaExchange = DeltaExchange.TestCase
+TestDeltaExchange.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

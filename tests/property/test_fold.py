@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from consumers.materializer.fold import Fold, Outcome
 from consumers.materializer.recovery import recovery_offset
 from consumers.materializer.view import NamespaceView
-from consumers.settings import ConversionSettings, GuardSettings, ScopeSettings
+from consumers.settings import ConversionSettings, GuardSettings
 from producers.listener.diff import diff, state
 from schemas.events import (
     Instance,
@@ -130,8 +130,8 @@ def test_with_a_guard_folding_from_an_old_enough_keyframe_is_folding_from_the_be
 
     The log's clock is an event a microsecond, so windows and deadlines pass within it.
     """
-    scope = ScopeSettings(max_share=share, min_size=2, window_s=window / 1e6, deadline_s=deadline / 1e6)
-    guard = GuardSettings(service=scope, namespace=scope, datacenter=scope)
+    scope = {"max_share": share, "min_size": 2, "window_s": window / 1e6, "deadline_s": deadline / 1e6}
+    guard = GuardSettings.model_validate({"service": scope, "namespace": scope, "datacenter": scope})
     log = Publisher(guard)
     log.lay(first)
     for between in rounds:

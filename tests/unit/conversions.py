@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from consumers.materializer.fold import Fold
 from consumers.materializer.view import NamespaceView, Update
-from consumers.settings import ConversionSettings, GuardMode, GuardSettings, ScopeSettings
+from consumers.settings import ConversionSettings, GuardMode, GuardSettings
 from producers.listener.observation import Observation
 from schemas.events import (
     Datacenter,
@@ -22,8 +22,8 @@ from schemas.protobuf.istio_networking.service_entry_pb2 import ServiceEntry
 
 PUBLIC = Namespace("public")
 TOPIC = "shiplog.registry.events"
-_OFF = ScopeSettings(mode=GuardMode.OFF, max_share=0.5, min_size=1, deadline_s=1)
-UNGUARDED = GuardSettings(service=_OFF, namespace=_OFF, datacenter=_OFF)
+_OFF = {"mode": GuardMode.OFF}
+UNGUARDED = GuardSettings.model_validate({"service": _OFF, "namespace": _OFF, "datacenter": _OFF})
 
 
 def make(ip: str = "10.0.0.1", port: int = 8080, **changes: object) -> Instance:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from consumers.settings import GuardMode, GuardSettings, ScopeSettings
+from consumers.settings import GuardMode, GuardSettings
 from producers.listener.diff import StatedService, diff, state
 from schemas.events import (
     Heartbeat,
@@ -16,7 +16,7 @@ from schemas.events import (
     SyncCompleted,
     SyncStarted,
 )
-from tests.unit.conversions import Log, make, seen
+from tests.unit.conversions import UNGUARDED, Log, make, seen
 
 SECOND = 1_000_000
 GUARD = GuardSettings()
@@ -217,8 +217,7 @@ def test_observing_names_the_hold_and_keeps_nothing() -> None:
     assert registry.endpoints() == [2]
     (hold,) = registry.holds()
     assert hold.endswith("(observe)")
-    off = ScopeSettings(mode=GuardMode.OFF, max_share=0.5, min_size=1, deadline_s=1)
-    registry = Registry([200], GuardSettings(service=off, namespace=off, datacenter=off))
+    registry = Registry([200], UNGUARDED)
     registry.wait(30)
     registry.have(0, range(2))
     assert registry.endpoints() == [2]

@@ -183,7 +183,7 @@ def changed(view: View, **versions: str | None) -> None:
 def pushed(view: View, session: McpSourceSession) -> list[Resources]:
     """What the source sends now."""
     return [
-        Resources.FromString(view.message(w.collection, McpFormat(), w.asked_as, w.take_basis()))
+        Resources.FromString(view.message(w.collection, McpFormat(), w.asked_as, w.basis))
         for w in session.watches.due(view.version)
     ]
 

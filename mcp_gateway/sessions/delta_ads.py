@@ -1,0 +1,200 @@
+"""The server's side of a Delta ADS stream. Pure.
+
+A client subscribes to a type as a whole, by naming nothing in its first request or `*` in any, or to resources
+by name. What it has from before it says in its first request. A request with a nonce answers a push; one
+without may come at any time, to subscribe or unsubscribe. A name that is subscribed to is answered even if the
+client had it, or if there is no such resource: that is said as its removal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mcp_gateway.errors import FellBehindError, ProtocolError
+from mcp_gateway.sessions.ads import MESH_CONFIG, collection_of, mcp_resource_any
+from mcp_gateway.sessions.framing import delimited
+from mcp_gateway.sessions.session import Received, Watches
+from mcp_gateway.sessions.watch import Answer, Watch
+from schemas.protobuf.envoy_discovery.discovery_pb2 import DeltaDiscoveryResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from mcp_gateway.resources import EncodedResource
+    from mcp_gateway.view import MessageFormat, View
+    from schemas.protobuf.envoy_discovery.discovery_pb2 import DeltaDiscoveryRequest
+
+MAX_NAMES = 10_000
+"""Names subscribed to on one watch; who wants more wants all."""
+WILDCARD = "*"
+_RESOURCES_TAG = 0x12  # DeltaDiscoveryResponse.resources: field 2
+_RESOURCE_VERSION, _RESOURCE_BODY, _RESOURCE_NAME = 0x0A, 0x12, 0x1A  # Resource: fields 1, 2, 3
+
+
+class DeltaAdsFormat:
+    """A push as `DeltaDiscoveryResponse`; its nonce is its version."""
+
+    def frame(self, name: str, resource: EncodedResource) -> bytes:
+        """The resource with its name and version, as an entry of `resources`."""
+        body = (
+            delimited(_RESOURCE_VERSION, resource.version.encode())
+            + delimited(_RESOURCE_BODY, mcp_resource_any(resource))
+            + delimited(_RESOURCE_NAME, name.encode())
+        )
+        return delimited(_RESOURCES_TAG, body)
+
+    def envelope(self, name: str, version: str, removed: Sequence[str] | None) -> tuple[bytes, bytes]:
+        """The version before the resources; type URL, nonce and removals after them."""
+        head = DeltaDiscoveryResponse(system_version_info=version).SerializeToString()
+        tail = DeltaDiscoveryResponse(type_url=name, nonce=version, removed_resources=removed or ())
+        return head, tail.SerializeToString()
+
+
+@dataclass(slots=True)
+class DeltaWatch(Watch):
+    """A watch of a type as a whole, or of resources by name.
+
+    `told` are the versions last sent of those subscribed to by name, empty for one that is not there. `asked_for`
+    are names just subscribed to, which are answered whatever the client has. `compared` is the version at which
+    those subscribed to by name were last looked at; `pending_whole` says that the push on its way is of all.
+    """
+
+    wildcard: bool = False
+    told: dict[str, str] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+    asked_for: set[str] = field(default_factory=set)
+    compared: str | None = None
+    gave_up_all: bool = False
+    pending_whole: bool = False
+    pending_names: frozenset[str] = frozenset()
+    incremental: bool = True
+
+    def subscribe(self, names: Iterable[str], without: Iterable[str]) -> None:
+        """Adds to the subscription, and takes from it.
+
+        Raises:
+            ProtocolError: too many names.
+            FellBehindError: all of them, again.
+        """
+        for name in names:
+            if name == WILDCARD:
+                self._want_all()
+            else:
+                self.names.add(name)
+                self.asked_for.add(name)
+        for name in without:
+            if name == WILDCARD and self.wildcard:
+                self.wildcard, self.gave_up_all = False, True
+            self.names.discard(name)
+            self.asked_for.discard(name)
+            self.told.pop(name, None)
+        if len(self.names) > MAX_NAMES:
+            raise ProtocolError(f"more than {MAX_NAMES} names of {self.asked_as}: subscribe to all of them")
+
+    def _want_all(self) -> None:
+        if self.wildcard:
+            return
+        if self.gave_up_all:
+            # What it kept of what was on its way when it let go can't be known.
+            raise FellBehindError(f"{self.asked_as}: to subscribe to all of them again, connect again")
+        self.wildcard = True
+        self.acknowledged = self.refused = None
+        self.pending_whole = False  # what is on its way may be kept in part only
+        self.has = {name: version for name, version in self.told.items() if version} or None
+
+    def next(self, present: str) -> bool:
+        """As for any watch; names that were just subscribed to are due even at the same version."""
+        if self.pending is not None:
+            return False
+        if self.wildcard:
+            due = bool(self.asked_for) or present not in {self.acknowledged, self.refused}
+        else:
+            due = bool(self.names) and (bool(self.asked_for) or present != self.compared)
+        if due:
+            self.pending, self.pending_whole = present, self.wildcard
+        return due
+
+    def request(self, nonce: str, *, initial: bool, error: bool) -> Answer:
+        """Takes an answer; that to a push of some resources says nothing of the type as a whole."""
+        former = self.acknowledged, self.has
+        answer = Watch.request(self, nonce, initial=initial, error=error)
+        if not self.pending_whole:
+            self.acknowledged, self.has = former
+            for name in self.pending_names if answer is Answer.NACK else ():
+                self.told.pop(name, None)
+        return answer
+
+    def message(self, view: View, message_format: MessageFormat) -> bytes | None:
+        """The push that is due; None when nothing of what is subscribed to differs.
+
+        Raises:
+            FellBehindError: what the client has is forgotten, so it can't be told what to let go of.
+        """
+        if not self.wildcard:
+            names = {name for name in self.names if self.told.get(name) != view.version_of(self.collection, name)}
+            names |= self._take_asked_for()
+            self.compared = self.pending
+            if not names:
+                self.pending = None
+                return None
+            self.pending_names = frozenset(names)
+            self.told.update((name, view.version_of(self.collection, name)) for name in names)
+            return view.selection(self.collection, message_format, self.asked_as, frozenset(names))
+        asked_for = self._take_asked_for()
+        basis = self.basis
+        if not isinstance(basis, str):
+            return view.message(self.collection, message_format, self.asked_as, basis)
+        message = view.difference(self.collection, message_format, self.asked_as, basis)
+        changed = view.changed_since(self.collection, basis)
+        if message is None or changed is None:
+            raise FellBehindError(
+                f"{self.asked_as}: too many changes since your last acknowledgement; connect again"
+            )
+        if not asked_for:
+            return message
+        return view.selection(self.collection, message_format, self.asked_as, changed | asked_for)
+
+    def _take_asked_for(self) -> set[str]:
+        asked_for, self.asked_for = self.asked_for, set()
+        return asked_for
+
+
+@dataclass(slots=True)
+class DeltaAdsSession:
+    """One client's stream; `node` is what it called itself."""
+
+    node: str = ""
+    watches: Watches = field(default_factory=lambda: Watches(kind=DeltaWatch))
+
+    def receive(self, request: DeltaDiscoveryRequest) -> Received | None:
+        """Takes a request; None for one that is never answered.
+
+        Raises:
+            ProtocolError: not a type of Istio's configuration, or too many types or names on one stream.
+            FellBehindError: it has to connect again.
+        """
+        self.node = self.node or request.node.id
+        if request.type_url == MESH_CONFIG:
+            return None
+        watch, is_new = self.watches.of(collection_of(request.type_url), request.type_url)
+        if not isinstance(watch, DeltaWatch):  # never: the watches of this session are
+            raise ProtocolError("a watch of another protocol")
+        named = [name for name in request.resource_names_subscribe if name != WILDCARD]
+        if is_new:
+            watch.wildcard = not named or WILDCARD in request.resource_names_subscribe
+            watch.has = dict(request.initial_resource_versions) or None
+            watch.told = {name: version for name, version in (watch.has or {}).items() if name in named}
+        watch.subscribe(request.resource_names_subscribe, request.resource_names_unsubscribe)
+        if is_new:
+            # What the client says that it has need not be sent again.
+            watch.asked_for -= watch.told.keys()
+            return Received(watch, Answer.INITIAL)
+        if not request.response_nonce:
+            return Received(watch, Answer.SUBSCRIPTION)
+        error = request.error_detail if request.HasField("error_detail") else None
+        answer = watch.request(request.response_nonce, initial=False, error=error is not None)
+        version = request.response_nonce if answer in {Answer.ACK, Answer.NACK} else None
+        if error is None:
+            return Received(watch, answer, version)
+        return Received(watch, answer, version, error.code, error.message)
