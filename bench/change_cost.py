@@ -1,8 +1,8 @@
 """What a change costs: CPU seconds of all our processes, against Nacos's own istio module.
 
 The same Nacos, the same load, one after the other in one run: first nobody listens, then one MCP client is
-connected to Nacos's own module, then shiplog runs with one MCP client. Nacos's cost without a listener is
-taken off both.
+connected to Nacos's own module, then shiplog runs with one MCP client, of full and of incremental pushes.
+Nacos's cost without a listener is taken off both.
 """
 
 from __future__ import annotations
@@ -35,18 +35,22 @@ def run(*, quick: bool) -> None:
             f"    Nacos's own module:  Nacos {own:6.2f} CPU-s, {own - idle:.2f} of them for its clients",
             flush=True,
         )
-        with running(kafka, nacos, folder, "cost") as processes, raw_client(processes[2].address, folder):
-            time.sleep(10)
-            children = [process.child for process in processes]
-            spent = spent_on([nacos.child, kafka.child, *children], load, window)
-    ours = sum(spent[child.name] for child in children)
-    for name, seconds in spent.items():
-        print(f"    with shiplog:        {name.split('-')[0]:12} {seconds:6.2f} CPU-s")
-    print(
-        f"    shiplog's three processes: {ours:.2f} CPU-s; beside them "
-        f"Nacos {spent['Nacos'] - idle:+.2f}, Kafka {spent['Kafka']:.2f}"
-    )
-    print(f"    ratio, Nacos's own module to shiplog's processes: {(own - idle) / ours:.0f}")
+        for kind in ("full", "incremental"):
+            with (
+                running(kafka, nacos, folder, f"cost-{kind}") as processes,
+                raw_client(processes[2].address, folder, kind),
+            ):
+                time.sleep(10)
+                children = [process.child for process in processes]
+                spent = spent_on([nacos.child, kafka.child, *children], load, window)
+            ours = sum(spent[child.name] for child in children)
+            parts = ", ".join(f"{child.name.split('-')[0]} {spent[child.name]:.2f}" for child in children)
+            print(
+                f"    shiplog, {kind:12} {ours:6.2f} CPU-s ({parts}); beside them "
+                f"Nacos {spent['Nacos'] - idle:+.2f}, Kafka {spent['Kafka']:.2f}; "
+                f"Nacos's own module costs {(own - idle) / ours:.0f} times that",
+                flush=True,
+            )
 
 
 def spent_on(children: list[Child], load: Load, window: float) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """From Nacos's push to the client, stage by stage.
 
-Real Nacos, Kafka and processes; a raw MCP client with full pushes. Each changed service is followed by its
-place in the log: when its push was received, when its event was written, when a snapshot that holds it was
-written, and when a client first had such a snapshot.
+Real Nacos, Kafka and processes; a raw MCP client, with full pushes and with incremental ones. Each changed service
+is followed by its place in the log: when its push was received, when its event was written, when a snapshot that
+holds it was written, and when a client first had such a snapshot.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import time
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 from bench.stack import raw_client, registered, running, servers
@@ -51,19 +52,21 @@ def run(*, quick: bool) -> None:
     with servers() as (kafka, nacos, folder):
         for services in (200,) if quick else (2000, 10_000):
             with registered(nacos, services, 20) as load:
-                for per_second in (20, 200):
-                    group = f"latency-{services}-{per_second}"
+                for per_second, kind in product((20, 200), ("full", "incremental")):
+                    group = f"latency-{services}-{per_second}-{kind}"
                     with (
                         running(kafka, nacos, folder, group) as (_, _, gateway),
-                        raw_client(gateway.address, folder) as out,
+                        raw_client(gateway.address, folder, kind) as out,
                     ):
                         time.sleep(5)
                         began = time.time()
                         load.change(per_second * seconds, per_second=per_second)
                         time.sleep(3)
-                        report(services, per_second, follow(kafka, out, began))
-                        size = int(out.read_text().splitlines()[-1].split()[2])
-                        print(f"    a push has {size / 1e6:.1f} MB", flush=True)
+                        report(
+                            f"{services:,} services of 20, {kind} pushes", per_second, follow(kafka, out, began)
+                        )
+                        sizes = sorted(int(line.split()[2]) for line in out.read_text().splitlines())
+                        print(f"    a push has {sizes[len(sizes) // 2] / 1e6:.3f} MB (median)", flush=True)
 
 
 def follow(kafka: KafkaServer, out: Path, began: float) -> list[Followed]:
@@ -100,9 +103,9 @@ def follow(kafka: KafkaServer, out: Path, began: float) -> list[Followed]:
     return found
 
 
-def report(services: int, per_second: int, found: list[Followed]) -> None:
+def report(what: str, per_second: int, found: list[Followed]) -> None:
     """Prints one table."""
-    print(f"{services:,} services of 20, {per_second} changes/s: {len(found):,} changes followed", flush=True)
+    print(f"{what}, {per_second} changes/s: {len(found):,} changes followed", flush=True)
     for index, name in enumerate(STAGES):
         values = sorted(each.stages()[index] * 1000 for each in found)
         if values:

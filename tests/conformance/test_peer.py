@@ -100,3 +100,50 @@ def test_a_peer_of_istios_own_types_decodes_and_drives_ads(
     assert rich["network"] == "n1"
     assert rich["ports"] == {"grpc": 8080}
     assert "bad label" not in rich["labels"]
+
+
+def test_a_peer_of_envoys_own_types_drives_delta_ads(
+    peer: Path, processes: Processes, namespace: str, load: Load, pilots: Callable[..., Pilot]
+) -> None:
+    """As a whole, by name, with what it has from before: each time exactly what it lacks, and must let go of."""
+    load.register(20, 2)
+    _, _, gateway = processes.start_all()
+    pilot = pilots(gateway.address)
+    wait_for(lambda: pilot.last is not None and len(pilot.last.resources) == 20, timeout_s=30, what="all services")
+    name = {number: f"{namespace}/svc-{number}.DEFAULT-GROUP.{namespace}" for number in range(20)}
+
+    def start(*options: str, pushes: int) -> subprocess.Popen[str]:
+        command = [str(peer), "-address", gateway.address, "-delta", "-pushes", str(pushes), *options]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def pushes_of(client: subprocess.Popen[str]) -> list[dict[str, Any]]:
+        output, errors = client.communicate(timeout=60)
+        assert client.returncode == 0, errors
+        return [json.loads(line) for line in output.splitlines()]
+
+    def streams() -> int:
+        each = gateway.debug("pilots")["pilots"]
+        return sum(any(s["acknowledged"] for s in one["collections"].values()) for one in each)
+
+    all_of_them, by_name = start(pushes=2), start("-names", f"{name[3]},no/such", pushes=2)
+    wait_for(
+        lambda: len(gateway.debug("pilots")["pilots"]) == 3 and streams() >= 2, timeout_s=10, what="both peers"
+    )
+    load.state("svc-3", [make_instance(3, 9)])
+    first, second = pushes_of(all_of_them)
+    assert len(first["resources"]) == 20
+    assert [one["name"] for one in second["resources"]] == [name[3]]
+    first, second = pushes_of(by_name)
+    assert [one["name"] for one in first["resources"]] == [name[3]]
+    assert first["removed"] == ["no/such"], "it was asked for, and is not there"
+    assert [one["body"]["endpoints"][0]["address"] for one in second["resources"]] == ["10.0.3.10"]
+
+    assert pilot.last is not None
+    wait_for(lambda: pilot.last.resources[name[3]].metadata.version == second["resources"][0]["version"],
+             timeout_s=10, what="the same version over MCP")  # fmt: skip
+    versions = {one: resource.metadata.version for one, resource in pilot.last.resources.items()}
+    had = {**versions, name[5]: "old", "gone/service": "v1"}
+    del had[name[6]]
+    (push,) = pushes_of(start("-has", ",".join(f"{n}={v}" for n, v in had.items()), pushes=1))
+    assert [one["name"] for one in push["resources"]] == sorted([name[5], name[6]])
+    assert push["removed"] == ["gone/service"]

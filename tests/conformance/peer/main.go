@@ -1,7 +1,7 @@
 // An independent client of a gateway: istio.io/api's and go-control-plane's own types, none of shiplog's.
 // What it decodes is what a Pilot decodes.
 //
-//	peer -address HOST:PORT -pushes N
+//	peer -address HOST:PORT -pushes N [-delta] [-names A,B] [-has NAME=VERSION,...]
 //
 // It asks for every type that istiod asks for, as istiod does (made-up nonces first), answers each push with an
 // ACK, and prints one JSON line per push. Unknown fields in a body are an error.
@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -57,24 +58,48 @@ func main() {
 	address := flag.String("address", "127.0.0.1:9901", "the gateway")
 	pushes := flag.Int("pushes", 1, "end after so many pushes of ServiceEntry")
 	patience := flag.Duration("patience", 30*time.Second, "end after this time")
+	delta := flag.Bool("delta", false, "speak Delta ADS, and ask for ServiceEntries only")
+	names := flag.String("names", "", "with -delta: the resources to subscribe to; none: all")
+	has := flag.String("has", "", "with -delta: what we have, as NAME=VERSION,...")
 	flag.Parse()
-	if err := follow(*address, *pushes, *patience); err != nil {
+	connection, err := dial(*address)
+	if err == nil && *delta {
+		err = followDelta(connection, list(*names), versions(*has), *pushes, *patience)
+	} else if err == nil {
+		err = follow(connection, *pushes, *patience)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "peer:", err)
 		os.Exit(1)
 	}
 }
 
-func follow(address string, pushes int, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	connection, err := grpc.NewClient(address,
+func dial(address string) (*grpc.ClientConn, error) {
+	return grpc.NewClient(address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))
-	if err != nil {
-		return err
+}
+
+func list(text string) []string {
+	if text == "" {
+		return nil
 	}
-	defer connection.Close()
+	return strings.Split(text, ",")
+}
+
+func versions(text string) map[string]string {
+	found := map[string]string{}
+	for _, pair := range list(text) {
+		name, version, _ := strings.Cut(pair, "=")
+		found[name] = version
+	}
+	return found
+}
+
+func follow(connection *grpc.ClientConn, pushes int, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	stream, err := discovery.NewAggregatedDiscoveryServiceClient(connection).StreamAggregatedResources(ctx)
 	if err != nil {
 		return err
