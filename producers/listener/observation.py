@@ -133,7 +133,7 @@ def agrees(known: Observation, swept: tuple[Instance, ...], protect_threshold: f
         return False
     instances = known.instances
     return len(instances) == len(swept) and all(
-        ours == theirs or ours == replace(theirs, ephemeral=ours.ephemeral)
+        ours is theirs or ours == replace(theirs, ephemeral=ours.ephemeral)
         for ours, theirs in zip(instances, swept, strict=True)
     )
 

@@ -56,6 +56,7 @@ class Subscriptions:
         self._on_other = on_other
         self.server: Server | None = None
         self._redirected: Server | None = None
+        self._subscribed: set[ServiceKey] = set()
         self._pushed: set[ServiceKey] = set()
         self._withheld: set[ServiceKey] = set()
         self._garbage_at = float("-inf")
@@ -96,7 +97,10 @@ class Subscriptions:
         return time.monotonic() >= self.removals_believed_from
 
     async def add(self, keys: Iterable[ServiceKey]) -> None:
-        """Follows these services too: at once when connected, else with the next connection."""
+        """Follows these services too: at once when connected, else with the next connection.
+
+        One whose subscription fails is tried again every second.
+        """
         new = set(keys) - self.keys
         self.keys |= new
         if new and self.connection is not None and self._following:
@@ -115,6 +119,7 @@ class Subscriptions:
     async def drop(self, key: ServiceKey) -> None:
         """Follows the service no longer."""
         self.keys.discard(key)
+        self._subscribed.discard(key)
         if self.connection is not None and self._following:
             await self.connection.request(
                 "SubscribeServiceRequest", _subscription(self._watched.namespace, key, subscribe=False)
@@ -126,6 +131,7 @@ class Subscriptions:
         self.server = self._redirected or await watched.cluster.servers.following(self.server)
         self._redirected = None
         self._pushed.clear()
+        self._subscribed.clear()
         if self.completed.is_set():
             self.removals_believed_from = time.monotonic() + watched.settings.removal_grace_s
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
@@ -133,10 +139,8 @@ class Subscriptions:
         self.connection = connection
         watched.heard()
         self.link, self.detail = Link.DEGRADED, f"subscribing to {len(self.keys)} services at {connection.address}"
-        subscribed: set[ServiceKey] = set()
-        while new := self.keys - subscribed:  # more may be added meanwhile
-            await self._subscribe(connection, new)
-            subscribed |= new
+        while missing := self.keys - self._subscribed:  # more may be added meanwhile
+            await self._subscribe(connection, missing)
         self._following = True
         self.completed.set()
         watched.changed()
@@ -144,12 +148,19 @@ class Subscriptions:
         while not connection.ended.done():
             self._judge_link(connection)
             await asyncio.wait({connection.ended}, timeout=1.0)
-            if not connection.ended.done() and self._withheld and self.removals_believed:
+            if not connection.ended.done():
                 try:
-                    await self._second_look()
+                    await self._catch_up(connection)
                 except NacosError as error:
-                    _log.warning("second look", namespace=watched.namespace, error=str(error))
+                    _log.warning("cannot catch up yet", namespace=watched.namespace, error=str(error))
         return await self._heed(connection.ended.result())
+
+    async def _catch_up(self, connection: NacosConnection) -> None:
+        """Subscribes to what could not be, and looks again at what removals were withheld of."""
+        if len(self._subscribed) < len(self.keys):
+            await self._subscribe(connection, self.keys - self._subscribed)
+        if self._withheld and self.removals_believed:
+            await self._second_look()
 
     async def _heed(self, ending: Ending) -> str:
         self.detail = f"the connection ended: {ending.cause}"
@@ -172,6 +183,7 @@ class Subscriptions:
                 answer = await connection.request(
                     "SubscribeServiceRequest", _subscription(self._watched.namespace, key, subscribe=True)
                 )
+                self._subscribed.add(key)
                 self._take_answer(key, answer.get("serviceInfo"))
 
         # Not a TaskGroup: it would wrap the fault, and `run` would take a lost connection for a fault of ours.

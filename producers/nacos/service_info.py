@@ -108,7 +108,7 @@ def _recognise(host: Any, known: Mapping[InstanceKey, Instance]) -> Instance | N
             and one.weight == host["weight"]
             and one.healthy is host["healthy"]
             and one.enabled is host["enabled"]
-            and one.ephemeral is host["ephemeral"]
+            and one.ephemeral is host.get("ephemeral", one.ephemeral)  # lists of services do not say
             and one.metadata == host["metadata"]
         ):
             return cast("Instance", one)

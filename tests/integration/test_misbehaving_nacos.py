@@ -217,6 +217,17 @@ def test_a_server_that_is_not_ready_is_tried_again(fault: str, nacos: FakeNacos,
     assert stays_whole(watcher)
 
 
+def test_a_subscription_that_is_refused_is_tried_again(nacos: FakeNacos, watcher: Watcher) -> None:
+    """Of a new service, while the connection stands; and of many, while it is being set up."""
+    nacos.registry.faults.refused_subscriptions = 3
+    works(nacos, watcher)
+    nacos.registry.faults.refused_subscriptions = 5
+    nacos.call(nacos.grpc.end_streams)
+    wait_for(lambda: nacos.registry.faults.refused_subscriptions == 0, timeout_s=20, what="all refusals used up")
+    works(nacos, watcher)
+    assert not watcher.of_type(ServiceGone)
+
+
 def test_instances_with_anything_in_them(nacos: FakeNacos, watcher: Watcher) -> None:
     """Bad ones are set aside with their reasons, the service goes on with the good ones."""
     bad = [

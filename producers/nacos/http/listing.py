@@ -151,7 +151,9 @@ def _hosts(clusters: Any) -> Iterable[dict[str, Any]]:
         for host in (cluster.get("hosts") or ()) if isinstance(cluster, dict) else ():
             if isinstance(host, dict):
                 # 1.x and 2.x call it valid here, and healthy elsewhere.
-                yield {**host, "clusterName": name, "healthy": host.get("healthy", host.get("valid"))}
+                host["clusterName"] = name
+                host.setdefault("healthy", host.get("valid"))
+                yield host
 
 
 def config_items(entries: Iterable[dict[str, Any]], group_field: str) -> dict[ConfigKey, str | None]:

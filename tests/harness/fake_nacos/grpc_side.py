@@ -136,6 +136,9 @@ class GrpcSide:
         match kind:
             case "SubscribeServiceRequest" | "ServiceQueryRequest":
                 key = (body["namespace"], body["groupName"], body["serviceName"])
+                if kind == "SubscribeServiceRequest" and self.registry.faults.refused_subscriptions > 0:
+                    self.registry.faults.refused_subscriptions -= 1
+                    return _refusal(500, "not now")
                 if kind == "SubscribeServiceRequest":
                     (connection.subscribed.add if body["subscribe"] else connection.subscribed.discard)(key)
                 return _answer(kind, {"serviceInfo": self.registry.service_info(key)})

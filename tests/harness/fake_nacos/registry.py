@@ -38,6 +38,8 @@ class Faults:
     busy: bool = False
     silent: bool = False
     """Half-open: connections stand, nothing is answered."""
+    refused_subscriptions: int = 0
+    """So many of the next subscriptions are refused."""
     reset_at_once: bool = False
     """Every connection is reset as soon as it is set up."""
     empty_answers: bool = False
