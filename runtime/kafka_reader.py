@@ -135,6 +135,19 @@ class KafkaReader:
                 self._deliver(RecordBatch(records=tuple(records), ends_reached=tuple(ends)))
 
 
+def close_consumer(consumer: Consumer, timeout_s: float = 5.0) -> None:
+    """Leaves the group; gives up after so long, because a client whose broker stood still may never come back.
+
+    Rebalance callbacks run on another thread meanwhile. What is left behind is fenced by who comes next under
+    its name.
+    """
+    closing = threading.Thread(target=consumer.close, name="close-consumer", daemon=True)
+    closing.start()
+    closing.join(timeout_s)
+    if closing.is_alive():
+        _log.warning("a consumer does not close; it is left behind")
+
+
 def set_aside(message: Message, fault: UndecodableRecordError, process: str) -> Quarantined:
     """The record that sets a record aside, whole, with the reason."""
     return Quarantined(

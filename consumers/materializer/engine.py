@@ -18,7 +18,7 @@ from consumers.materializer.partition import MaterializedPartition
 from consumers.materializer.recovery import from_metadata, to_metadata
 from consumers.materializer.snapshot_reader import read_published
 from consumers.settings import GuardMode
-from runtime.kafka_reader import LARGE_RECORDS, set_aside
+from runtime.kafka_reader import LARGE_RECORDS, close_consumer, set_aside
 from runtime.lifecycle import settle_memory
 from schemas.errors import UndecodableRecordError
 from schemas.topics import (
@@ -74,6 +74,8 @@ class Engine:
         self._partitions: dict[int, MaterializedPartition] = {}
         self._committed_at = time.monotonic()
         self._lost = False
+        self._closing = False
+        self._fault: KafkaException | None = None
         self._holds: set[str] = set()
         self._consumer = Consumer(
             kafka.client_config(self._client_id)
@@ -111,18 +113,20 @@ class Engine:
         """Reads, folds and publishes until stopped.
 
         Raises:
-            KafkaException: anything that a fresh start mends.
+            KafkaException: anything that a fresh start mends; also what a callback met.
         """
         self._producer.init_transactions(_KAFKA_TIMEOUT_S)
         self._consumer.subscribe(
             list(self._settings.event_topics),
-            on_assign=self._assigned,
+            on_assign=self._on_assign,
             on_revoke=self._revoked,
             on_lost=self._lost_membership,
         )
         reported_at = 0.0
         while not stop.is_set():
             first = self._consumer.poll(_POLL_S)
+            if self._fault is not None:
+                raise self._fault
             if self._lost:
                 # Kafka was away: a transactional producer from before can hang for a minute in its first
                 # transaction afterwards, a new one does not.
@@ -136,7 +140,21 @@ class Engine:
 
     def close(self) -> None:
         """Leaves the group."""
-        self._consumer.close()
+        self._closing = True
+        close_consumer(self._consumer)
+
+    def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        """Takes partitions over; a fault is kept for `run`.
+
+        What a callback raises comes out of poll or close as something that is no exception of Kafka's client, and
+        would end the process; and when it closes, the client may still be handed partitions.
+        """
+        if self._closing:
+            return
+        try:
+            self._assigned(consumer, assigned)
+        except KafkaException as error:
+            self._fault = error
 
     def _assigned(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         """Reads back what stands published, and goes back to where the fold must begin."""

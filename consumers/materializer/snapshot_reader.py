@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from schemas.events import Namespace
 
 _log = structlog.get_logger()
+
+_SILENCE_S = 5.0
+"""The end of a partition is told once, and was once not told at all: after so long it is asked for again."""
 
 
 def read_published(
@@ -45,19 +49,29 @@ def read_published(
         }
     )
     found: dict[int, dict[Namespace, PublishedNamespace]] = {number: {} for number in partitions}
-    unfinished = set(partitions)
+    unfinished = dict.fromkeys(partitions, OFFSET_BEGINNING)
+    heard_at = time.monotonic()
     try:
-        consumer.assign([TopicPartition(SNAPSHOTS, number, OFFSET_BEGINNING) for number in partitions])
+        consumer.assign([TopicPartition(SNAPSHOTS, number, offset) for number, offset in unfinished.items()])
         while unfinished:
-            for message in consumer.consume(1000, timeout=0.2):
+            messages = consumer.consume(1000, timeout=0.2)
+            if messages:
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > _SILENCE_S:
+                heard_at = time.monotonic()
+                _log.warning("reading back: silence; asking again", partitions=sorted(unfinished))
+                consumer.assign([TopicPartition(SNAPSHOTS, n, offset) for n, offset in unfinished.items()])
+            for message in messages:
                 error, number = message.error(), message.partition() or 0
                 if error is None:
+                    if number in unfinished:
+                        unfinished[number] = (message.offset() or 0) + 1
                     try:
                         _take(found[number], codecs, message.key(), message.value())
                     except UndecodableRecordError as fault:
                         _log.warning("unreadable snapshot record", offset=message.offset(), error=str(fault))
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - confluent-kafka's name
-                    unfinished.discard(number)
+                    unfinished.pop(number, None)
                 elif not error.retriable():
                     raise KafkaException(error)
         return found

@@ -11,8 +11,9 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
+from runtime.kafka_reader import close_consumer
 from schemas.topics import REGISTRY_EVENTS
 
 if TYPE_CHECKING:
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from runtime.settings import KafkaSettings
 
 _log = structlog.get_logger()
+
+_REJOIN_PAUSE_S = 0.5
+# Of these the first is how a poll tells of a fault that ended the consumer.
+_MEMBERSHIP_LOST = frozenset(
+    {KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID, KafkaError.UNKNOWN_MEMBER_ID}  # noqa: SLF001
+)
 
 
 class TenureKeeper:
@@ -42,18 +49,18 @@ class TenureKeeper:
         self._on_won = on_won
         self._on_lost = on_lost
         self._unclaimed: set[int] = set()
+        self._owned: set[int] = set()
+        self._closing = False
         self._stop = threading.Event()
-        self._consumer = Consumer(
-            kafka.client_config(client_id)
-            | {
-                "group.id": group,
-                "group.instance.id": client_id,
-                "enable.auto.commit": False,
-                "partition.assignment.strategy": "cooperative-sticky",
-                "session.timeout.ms": 6000,  # failover within 10 s
-                "heartbeat.interval.ms": 500,  # the others rejoin that soon
-            }
-        )
+        self._config = kafka.client_config(client_id) | {
+            "group.id": group,
+            "group.instance.id": client_id,
+            "enable.auto.commit": False,
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": 6000,  # failover within 10 s
+            "heartbeat.interval.ms": 500,  # the others rejoin that soon
+        }
+        self._consumer = Consumer(self._config)
         self._thread = threading.Thread(target=self._run, name="tenure", daemon=True)
 
     def start(self) -> None:
@@ -66,18 +73,37 @@ class TenureKeeper:
         self._thread.join(timeout=15)
 
     def _run(self) -> None:
+        while True:
+            try:
+                self._keep_membership()
+            except KafkaException as error:
+                # A broker that stood still may take our second request to join for another member's of our name.
+                _log.warning("listener group: joining anew", error=error.args[0].str())
+            self._closing = True
+            close_consumer(self._consumer)
+            self._give_up(self._owned)
+            if self._stop.wait(_REJOIN_PAUSE_S):
+                return
+            self._closing = False
+            self._consumer = Consumer(self._config)
+
+    def _keep_membership(self) -> None:
+        """Until stopped; raises KafkaException when this consumer can't be a member any more."""
         self._consumer.subscribe(
             [REGISTRY_EVENTS], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
         )
         while not self._stop.is_set():
             message = self._consumer.poll(0.2)
             if message is not None and (error := message.error()) is not None:
+                if error.fatal() or error.code() in _MEMBERSHIP_LOST:
+                    raise KafkaException(error)
                 _log.warning("listener group", error=error.str())
             if self._unclaimed:
                 self._claim()
-        self._consumer.close()
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._closing:
+            return
         for partition in partitions:
             partition.offset = OFFSET_END
         consumer.incremental_assign(partitions)
@@ -85,10 +111,16 @@ class TenureKeeper:
             consumer.pause(partitions)
         self._unclaimed |= {partition.partition for partition in partitions}
 
-    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        numbers = [partition.partition for partition in partitions]
-        self._unclaimed -= set(numbers)
-        self._on_lost(numbers)
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if consumer is self._consumer:  # not one that was left behind
+            self._give_up({partition.partition for partition in partitions})
+
+    def _give_up(self, numbers: set[int]) -> None:
+        self._unclaimed -= numbers
+        lost = sorted(self._owned & numbers)
+        self._owned -= numbers
+        if lost:
+            self._on_lost(lost)
 
     def _claim(self) -> None:
         """Opens an epoch for each partition that was assigned; on a fault it is tried again."""
@@ -109,6 +141,7 @@ class TenureKeeper:
             return
         self._unclaimed.clear()
         for number, epoch in epochs.items():
+            self._owned.add(number)
             self._on_won(number, epoch)
 
 

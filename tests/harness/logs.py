@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, TopicPartition
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from schemas.records import Manifest
     from tests.harness.servers import KafkaServer
+
+SILENCE_S = 5.0
 
 
 def read_history(kafka: KafkaServer) -> list[Manifest]:
@@ -34,13 +37,21 @@ def read_all(kafka: KafkaServer, topic: str) -> list[Message]:
         }
     )
     count = len(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
-    consumer.assign([TopicPartition(topic, number, 0) for number in range(count)])
-    found, unfinished = [], set(range(count))
+    found, unfinished = [], dict.fromkeys(range(count), 0)
+    consumer.assign([TopicPartition(topic, number, offset) for number, offset in unfinished.items()])
+    heard_at = time.monotonic()
     while unfinished:
-        for message in consumer.consume(1000, timeout=0.5):
-            if message.error() is None:
+        messages = consumer.consume(1000, timeout=0.5)
+        if messages:
+            heard_at = time.monotonic()
+        elif time.monotonic() - heard_at > SILENCE_S:  # the end of a partition was once not told
+            heard_at = time.monotonic()
+            consumer.assign([TopicPartition(topic, number, offset) for number, offset in unfinished.items()])
+        for message in messages:
+            if message.error() is not None:
+                unfinished.pop(message.partition(), None)
+            elif message.partition() in unfinished:
                 found.append(message)
-            else:
-                unfinished.discard(message.partition())
+                unfinished[message.partition()] = message.offset() + 1
     consumer.close()
     return sorted(found, key=lambda message: (message.partition(), message.offset()))
