@@ -123,12 +123,12 @@ class View:
         Everything, when the basis is too old to be known or most of the collection differs from it.
         """
         if basis is not None and not isinstance(basis, str):
-            return self._join(collection, message_format, asked_as, self.differing(collection, basis))
+            return self.join(collection, message_format, asked_as, self.differing(collection, basis))
         key = (collection, type(message_format), asked_as, basis)
         message = self._messages.get(key)
         if message is None:
             names = None if basis is None else self._worth_sending(collection, basis)
-            message = self._messages[key] = self._join(collection, message_format, asked_as, names)
+            message = self._messages[key] = self.join(collection, message_format, asked_as, names)
         return message
 
     def difference(
@@ -141,14 +141,8 @@ class View:
             names = self.changed_since(collection, since)
             if names is None:
                 return None
-            message = self._messages[key] = self._join(collection, message_format, asked_as, names)
+            message = self._messages[key] = self.join(collection, message_format, asked_as, names)
         return message
-
-    def selection(
-        self, collection: str, message_format: MessageFormat, asked_as: str, names: frozenset[str]
-    ) -> bytes:
-        """These resources; those that are not there as removals."""
-        return self._join(collection, message_format, asked_as, names)
 
     def changed_since(self, collection: str, version: str) -> frozenset[str] | None:
         """The names of all that may differ from a version; None when it is forgotten."""
@@ -174,7 +168,7 @@ class View:
         count = len(self.collections[collection].resources) if collection in self.collections else 0
         return names if names is not None and len(names) <= max(_FEW, count / 2) else None
 
-    def _join(
+    def join(
         self, collection: str, message_format: MessageFormat, asked_as: str, names: frozenset[str] | None
     ) -> bytes:
         """The message of these resources, removals among them; of all when None."""

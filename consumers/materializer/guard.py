@@ -143,6 +143,13 @@ class Guard:
     _lost: dict[Place, dict[InstanceKey, Lost]] = field(default_factory=dict)
     _histories: dict[tuple[str, ...], _History] = field(default_factory=dict)
     _swept_at: int = 0
+    _is_on: bool = field(init=False)
+    _window_us: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Asks the settings once for what every event needs."""
+        self._is_on = self.settings.is_on
+        self._window_us = self.settings.longest_window_us
 
     def tick(self, observed_at: int, *, blind: bool) -> set[Place]:
         """Time passes, up to this record's; deadlines may pass with it."""
@@ -153,7 +160,7 @@ class Guard:
         for where, hold in list(self.holds.items()):
             if self.clock - hold.since >= self._of(hold.scope).deadline_s * 1e6:
                 touched |= self._end(where, Ending.EXPIRED)
-        if self.clock - self._swept_at > self.settings.longest_window_us / 4:
+        if self.clock - self._swept_at > self._window_us / 4:
             self._swept_at = self.clock
             self._forget_old()
         return touched
@@ -167,7 +174,7 @@ class Guard:
         port_name: str,
     ) -> set[Place]:
         """A service lists `difference` endpoints more or fewer: without those lost, with those newly listed."""
-        if not self.settings.is_on:
+        if not self._is_on:
             return set()
         if place in self._lost:
             for key in listed:
@@ -208,7 +215,7 @@ class Guard:
         A fold that begins there does not know what was before. That matters for as long as the window reaches back
         behind it, and then no more, unless a hold was open meanwhile.
         """
-        return keyframe.is_quiet and keyframe.clock + self.settings.longest_window_us <= self.clock
+        return keyframe.is_quiet and keyframe.clock + self._window_us <= self.clock
 
     def _count(self, scope: Scope, where: tuple[str, ...], difference: int) -> set[Place]:
         settings = self._of(scope)
@@ -254,7 +261,7 @@ class Guard:
     def _forget_old(self) -> None:
         """What was lost before the window, and no hold keeps, will not be asked for."""
         begins = [hold.drop_began for hold in self.holds.values()]
-        needed = int(min([self.clock - self.settings.longest_window_us, *begins]))
+        needed = int(min([self.clock - self._window_us, *begins]))
         for place, lost in list(self._lost.items()):
             kept = {key: one for key, one in lost.items() if one.at >= needed}
             if kept:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mcp_gateway.errors import FellBehindError, ProtocolError
 from mcp_gateway.sessions.ads import MESH_CONFIG, collection_of, mcp_resource_any
 from mcp_gateway.sessions.framing import delimited
-from mcp_gateway.sessions.session import Received, Watches
+from mcp_gateway.sessions.session import Received, Watches, answered
 from mcp_gateway.sessions.watch import Answer, Watch
 from schemas.protobuf.envoy_discovery.discovery_pb2 import DeltaDiscoveryResponse
 
@@ -132,28 +132,30 @@ class DeltaWatch(Watch):
             FellBehindError: what the client has is forgotten, so it can't be told what to let go of.
         """
         if not self.wildcard:
-            names = {name for name in self.names if self.told.get(name) != view.version_of(self.collection, name)}
-            names |= self._take_asked_for()
+            due = {name for name in self.names if self.told.get(name) != view.version_of(self.collection, name)}
+            due |= self._take_asked_for()
             self.compared = self.pending
-            if not names:
+            if not due:
                 self.pending = None
                 return None
-            self.pending_names = frozenset(names)
-            self.told.update((name, view.version_of(self.collection, name)) for name in names)
-            return view.selection(self.collection, message_format, self.asked_as, frozenset(names))
+            self.pending_names = frozenset(due)
+            self.told.update((name, view.version_of(self.collection, name)) for name in due)
+            return view.join(self.collection, message_format, self.asked_as, self.pending_names)
         asked_for = self._take_asked_for()
         basis = self.basis
         if not isinstance(basis, str):
             return view.message(self.collection, message_format, self.asked_as, basis)
-        message = view.difference(self.collection, message_format, self.asked_as, basis)
-        changed = view.changed_since(self.collection, basis)
-        if message is None or changed is None:
+        if asked_for:
+            changed = view.changed_since(self.collection, basis)
+            names = None if changed is None else changed | asked_for
+            message = None if names is None else view.join(self.collection, message_format, self.asked_as, names)
+        else:
+            message = view.difference(self.collection, message_format, self.asked_as, basis)
+        if message is None:
             raise FellBehindError(
                 f"{self.asked_as}: too many changes since your last acknowledgement; connect again"
             )
-        if not asked_for:
-            return message
-        return view.selection(self.collection, message_format, self.asked_as, changed | asked_for)
+        return message
 
     def _take_asked_for(self) -> set[str]:
         asked_for, self.asked_for = self.asked_for, set()
@@ -194,7 +196,4 @@ class DeltaAdsSession:
             return Received(watch, Answer.SUBSCRIPTION)
         error = request.error_detail if request.HasField("error_detail") else None
         answer = watch.request(request.response_nonce, initial=False, error=error is not None)
-        version = request.response_nonce if answer in {Answer.ACK, Answer.NACK} else None
-        if error is None:
-            return Received(watch, answer, version)
-        return Received(watch, answer, version, error.code, error.message)
+        return answered(watch, answer, request.response_nonce, error)

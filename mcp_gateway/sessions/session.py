@@ -28,6 +28,14 @@ class Received:
     message: str = ""
 
 
+def answered(watch: Watch, answer: Answer, nonce: str, error: Status | None) -> Received:
+    """What a request said of the push with that nonce, with the peer's complaint if it has one."""
+    version = nonce if answer in {Answer.ACK, Answer.NACK} else None
+    if error is None:
+        return Received(watch, answer, version)
+    return Received(watch, answer, version, error.code, error.message)
+
+
 @dataclass(slots=True)
 class Watches:
     """A stream's watches by the peer's own name of the collection, in the order in which it asked."""
@@ -58,10 +66,7 @@ class Watches:
             watch.incremental = incremental
         if answer is Answer.INITIAL:
             watch.has = dict(has) if has and incremental else None
-        version = nonce if answer in {Answer.ACK, Answer.NACK} else None
-        if error is None:
-            return Received(watch, answer, version)
-        return Received(watch, answer, version, error.code, error.message)
+        return answered(watch, answer, nonce, error)
 
     def of(self, collection: str, asked_as: str) -> tuple[Watch, bool]:
         """The watch of that name, and whether it is new.
