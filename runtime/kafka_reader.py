@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
+_DRAIN_S = 1.0
+
 LARGE_RECORDS: Final[dict[str, int]] = {
     "fetch.message.max.bytes": MAX_RECORD_BYTES,
     "fetch.max.bytes": 4 * MAX_RECORD_BYTES,
@@ -135,17 +137,32 @@ class KafkaReader:
                 self._deliver(RecordBatch(records=tuple(records), ends_reached=tuple(ends)))
 
 
-def close_consumer(consumer: Consumer, timeout_s: float = 5.0) -> None:
-    """Leaves the group; gives up after so long, because a client whose broker stood still may never come back.
+def close_consumer(consumer: Consumer, *, leave: bool, timeout_s: float = 5.0) -> None:
+    """Ends the group membership; gives up after so long, because a client whose broker stood still may hang.
 
+    A static member that does not `leave` gets its partitions back if it joins again within the session timeout.
     Rebalance callbacks run on another thread meanwhile. What is left behind is fenced by who comes next under
     its name.
     """
-    closing = threading.Thread(target=consumer.close, name="close-consumer", daemon=True)
+    closing = threading.Thread(target=_close, args=(consumer, leave), name="close-consumer", daemon=True)
     closing.start()
     closing.join(timeout_s)
     if closing.is_alive():
         _log.warning("a consumer does not close; it is left behind")
+
+
+def _close(consumer: Consumer, leave: bool) -> None:  # noqa: FBT001 - a thread's argument
+    # An assignment that is answered after the close has begun never returns, and with confluent-kafka holds the
+    # interpreter's lock meanwhile (librdkafka issue 4884). So whatever waits in the queue is served first.
+    try:
+        if leave:
+            consumer.unsubscribe()  # no new assignment comes after this
+        deadline = time.monotonic() + _DRAIN_S
+        while consumer.consume(10_000, timeout=0.05 if leave else 0) and time.monotonic() < deadline:
+            pass
+    except KafkaException as error:
+        _log.info("closing a consumer that failed", error=error.args[0].str())
+    consumer.close()
 
 
 def set_aside(message: Message, fault: UndecodableRecordError, process: str) -> Quarantined:

@@ -139,9 +139,9 @@ class Engine:
                 self._report_to(report)
 
     def close(self) -> None:
-        """Leaves the group."""
+        """Ends the membership; the next engine of this name gets the partitions back, unless they were lost."""
         self._closing = True
-        close_consumer(self._consumer)
+        close_consumer(self._consumer, leave=self._lost)
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         """Takes partitions over; a fault is kept for `run`.

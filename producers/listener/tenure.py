@@ -80,7 +80,7 @@ class TenureKeeper:
                 # A broker that stood still may take our second request to join for another member's of our name.
                 _log.warning("listener group: joining anew", error=error.args[0].str())
             self._closing = True
-            close_consumer(self._consumer)
+            close_consumer(self._consumer, leave=False)
             self._give_up(self._owned)
             if self._stop.wait(_REJOIN_PAUSE_S):
                 return
