@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from consumers.materializer.fold import Fold
-from consumers.materializer.view import NamespaceView
+from consumers.materializer.view import NamespaceView, Occasion
 from consumers.settings import ConversionSettings, GuardSettings
 from producers.listener.diff import diff, state
 from producers.listener.observation import Observation
@@ -93,7 +93,7 @@ def report(records: list[bytes], first: int, batch: int) -> None:
             fold.apply(TOPIC, offset, event)
         clock.append(time.perf_counter())
         dirty, changes.dirty = changes.dirty, set()
-        update = view.update(fold.state, dirty, "bench")
+        update = view.update(fold.state, dirty, Occasion("bench"))
         clock.append(time.perf_counter())
         if update is not None:
             for written in update.records.values():
@@ -111,6 +111,6 @@ def report(records: list[bytes], first: int, batch: int) -> None:
 
 def publish(view: NamespaceView, fold: Fold, dirty: set[ServiceKey]) -> None:
     """Takes the first snapshot as published."""
-    update = view.update(fold.state, dirty, "bench")
+    update = view.update(fold.state, dirty, Occasion("bench"))
     if update is not None:
         view.published(update)

@@ -32,4 +32,7 @@ HOLDS = Gauge("shiplog_materializer_holds", "Holds of the guard that are open.",
 HOLDS_ENDED = Counter(
     "shiplog_materializer_holds_ended_total", "Holds of the guard that ended, by why.", ["scope", "ending"]
 )
+DECISIONS = Counter(
+    "shiplog_materializer_decisions_total", "Operators' decisions, by kind and outcome.", ["kind", "outcome"]
+)
 SUSPECT = Gauge("shiplog_materializer_suspect_namespaces", "Namespaces with a hole in their events.")

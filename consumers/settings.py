@@ -116,6 +116,13 @@ class GuardSettings(Section):
         return max((s.window_s for s in scopes if s.mode is not GuardMode.OFF), default=0.0) * 1e6
 
 
+class ExpectedSettings(Section):
+    """Whom the first snapshot of a namespace waits for."""
+
+    datacenters: tuple[str, ...] = Field(default=(), description="each states a namespace before it is published")
+    grace_s: float = Field(default=60.0, ge=0, description="so long it waits, then it is published without them")
+
+
 class MaterializerSettings(Section):
     """How the log is folded and published."""
 
@@ -123,6 +130,7 @@ class MaterializerSettings(Section):
     event_topics: tuple[str, ...] = Field(default=(REGISTRY_EVENTS,), min_length=1)
     instance: str = Field(default="", description="unique and stable per process; empty: host name and admin port")
     guard: GuardSettings = GuardSettings()
+    expected: ExpectedSettings = ExpectedSettings()
     max_batch: int = Field(default=5000, ge=1)
     idle_commit_s: float = Field(default=10.0, gt=0, description="how often offsets move when nothing changes")
     transaction_timeout_s: float = Field(default=10.0, gt=1)

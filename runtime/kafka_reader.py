@@ -15,7 +15,7 @@ from schemas.records import Quarantined
 from schemas.topics import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from confluent_kafka import Message
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 _DRAIN_S = 1.0
+_SILENCE_S = 5.0
+"""The end of a partition is told once, and was once not told at all: after so long it is asked for again."""
 
 LARGE_RECORDS: Final[dict[str, int]] = {
     "fetch.message.max.bytes": MAX_RECORD_BYTES,
@@ -135,6 +137,34 @@ class KafkaReader:
                     _log.warning("kafka reader", topic=self._topic, error=error.str())
             if (records or ends) and not self._stop.is_set():
                 self._deliver(RecordBatch(records=tuple(records), ends_reached=tuple(ends)))
+
+
+def read_range(consumer: Consumer, partition: TopicPartition, first: int, end: int) -> Iterator[Message]:
+    """The committed records of a partition from offset `first` up to before `end`, as far as there are any.
+
+    The consumer is ours for as long, without a group, and tells the ends of partitions.
+
+    Raises:
+        KafkaException: they can't be read.
+    """
+    following, heard_at = first, 0.0
+    while following < end:
+        if time.monotonic() - heard_at > _SILENCE_S:
+            heard_at = time.monotonic()
+            consumer.assign([TopicPartition(partition.topic, partition.partition, following)])
+        for message in consumer.consume(1000, timeout=0.2):
+            heard_at = time.monotonic()
+            error = message.error()
+            if error is not None:
+                if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - confluent-kafka's name
+                    return
+                if not error.retriable():
+                    raise KafkaException(error)
+                continue
+            following = (message.offset() or 0) + 1
+            if following > end:
+                return
+            yield message
 
 
 def close_consumer(consumer: Consumer, *, leave: bool, timeout_s: float = 5.0) -> None:

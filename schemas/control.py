@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.errors import UndecodableRecordError
 
@@ -37,7 +37,7 @@ class Unpin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """A hold of the guard is overridden."""
+    """A hold of the guard is overridden; `service` is `group@@service`, and empty for the wider scopes."""
 
     scope: str
     datacenter: Datacenter
@@ -96,3 +96,45 @@ def from_avro(value: dict[str, Any]) -> ControlEvent:
     if kind is None:
         raise UndecodableRecordError("unknown_event", f"no control event is called {name}")
     return ControlEvent(**{**value, "body": kind(**fields)})
+
+
+class Decision(NamedTuple):
+    """A decision as it was carried out: its offset in the control topic, and what of the log came before it.
+
+    `position` maps each event topic to the last event folded before. Two topics have no common order: this is
+    where it is written down.
+    """
+
+    event: ControlEvent
+    offset: int
+    position: dict[str, int]
+
+
+def decision_to_avro(decision: Decision) -> dict[str, Any]:
+    """The decision as fastavro writes it: flat."""
+    event = decision.event
+    return {
+        "kind": type(event.body).__name__,
+        "namespace": event.namespace,
+        "author": event.author,
+        "reason": event.reason,
+        "issued_at": event.issued_at,
+        "offset": decision.offset,
+        "position": decision.position,
+        **{field.name: getattr(event.body, field.name) for field in fields(event.body)},
+    }
+
+
+def decision_from_avro(value: dict[str, Any]) -> Decision:
+    """The decision that fastavro read."""
+    kind = _BODIES.get(value["kind"])
+    if kind is None:
+        raise UndecodableRecordError("unknown_decision", f"no decision is called {value['kind']}")
+    event = ControlEvent(
+        namespace=value["namespace"],
+        author=value["author"],
+        reason=value["reason"],
+        issued_at=value["issued_at"],
+        body=kind(**{field.name: value[field.name] for field in fields(kind)}),
+    )
+    return Decision(event, value["offset"], value["position"])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from schemas.control import Decision, decision_from_avro, decision_to_avro
 from schemas.digests import content_digest
 from schemas.events import Datacenter, Link, Namespace
 
@@ -84,7 +85,8 @@ class Manifest:
 
     `version` maps an event topic to the offset of the last event that changed the namespace's content.
     `digest` is the sum of the resources' digests; `changes` is cut at 1,000, the counts are not.
-    `observed_at` is the time of the last content-changing event, in microseconds (UTC).
+    `observed_at` is the time of the last content-changing event, in microseconds (UTC). `recover_from` is where a
+    fold of each event topic has to begin to arrive at this snapshot, and `folded_to` where it had got to.
     """
 
     namespace: Namespace
@@ -102,6 +104,10 @@ class Manifest:
     suspect: tuple[Datacenter, ...] = ()
     holds: tuple[str, ...] = ()
     frozen: bool = False
+    decisions: tuple[Decision, ...] = ()
+    missing: tuple[Datacenter, ...] = ()
+    recover_from: dict[str, int] = field(default_factory=dict)
+    folded_to: dict[str, int] = field(default_factory=dict)
 
 
 class DeliveryKind(StrEnum):
@@ -159,7 +165,10 @@ def resource_from_avro(value: dict[str, Any]) -> ResourceRecord:
 
 def manifest_to_avro(manifest: Manifest) -> dict[str, Any]:
     """The manifest as fastavro writes it."""
-    return _fields(manifest) | {"changes": [_fields(change) for change in manifest.changes]}
+    return _fields(manifest) | {
+        "changes": [_fields(change) for change in manifest.changes],
+        "decisions": [decision_to_avro(decision) for decision in manifest.decisions],
+    }
 
 
 def manifest_from_avro(value: dict[str, Any]) -> Manifest:
@@ -175,6 +184,8 @@ def manifest_from_avro(value: dict[str, Any]) -> Manifest:
                 "links": {dc: Link(link) for dc, link in value["links"].items()},
                 "suspect": tuple(value["suspect"]),
                 "holds": tuple(value["holds"]),
+                "decisions": tuple(decision_from_avro(decision) for decision in value["decisions"]),
+                "missing": tuple(value["missing"]),
             }
         )
     )

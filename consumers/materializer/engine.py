@@ -10,25 +10,22 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers import metrics
+from consumers.materializer.decision_queue import CarryOut, DecisionQueue, Refuse
 from consumers.materializer.guard import Scope
 from consumers.materializer.partition import MaterializedPartition
+from consumers.materializer.rebuilding import Rebuilding, Wanted
 from consumers.materializer.recovery import from_metadata, to_metadata
 from consumers.materializer.snapshot_reader import read_published
+from consumers.materializer.transaction import NamespaceUpdate, TransactionWriter
 from consumers.settings import GuardMode
 from runtime.kafka_reader import LARGE_RECORDS, close_consumer, set_aside
 from runtime.lifecycle import settle_memory
 from schemas.errors import UndecodableRecordError
-from schemas.topics import (
-    MAX_RECORD_BYTES,
-    QUARANTINE,
-    SNAPSHOT_HISTORY,
-    SNAPSHOTS,
-    ManifestKey,
-    ResourceKey,
-)
+from schemas.records import Quarantined
+from schemas.topics import CONTROL_EVENTS
 
 if TYPE_CHECKING:
     import threading
@@ -36,11 +33,10 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from consumers.materializer.view import NamespaceView, Update
     from consumers.settings import ConversionSettings, MaterializerSettings
     from runtime.settings import KafkaSettings
     from schemas.avro_codec import Codecs
-    from schemas.records import Quarantined
+    from schemas.control import ControlEvent, Pin
 
     Report = Callable[[dict[str, object], bool], None]
     """Takes the status of the partitions, and whether they are ready."""
@@ -72,6 +68,7 @@ class Engine:
         self._codecs = codecs
         self._client_id = f"shiplog-materializer-{instance}"
         self._partitions: dict[int, MaterializedPartition] = {}
+        self._queues: dict[int, DecisionQueue] = {}
         self._committed_at = time.monotonic()
         self._lost = False
         self._closing = False
@@ -92,22 +89,7 @@ class Engine:
                 **LARGE_RECORDS,
             }
         )
-        self._producer = Producer(
-            kafka.client_config(self._client_id)
-            | {
-                "transactional.id": self._client_id,
-                "transaction.timeout.ms": int(settings.transaction_timeout_s * 1000),
-                # The next transaction's first request meets the last one's markers being written, and backs off:
-                # by default for 100 ms, which would be most of a change's way to the Pilot.
-                "retry.backoff.ms": 2,
-                "retry.backoff.max.ms": 10,
-                "linger.ms": 0,
-                "compression.type": "lz4",
-                "message.max.bytes": MAX_RECORD_BYTES,
-                "queue.buffering.max.messages": 1_000_000,
-                "queue.buffering.max.kbytes": 1024 * 1024,
-            }
-        )
+        self._writer = TransactionWriter(kafka, settings, codecs, self._client_id)
 
     def run(self, stop: threading.Event, report: Report) -> None:
         """Reads, folds and publishes until stopped.
@@ -115,9 +97,9 @@ class Engine:
         Raises:
             KafkaException: anything that a fresh start mends; also what a callback met.
         """
-        self._producer.init_transactions(_KAFKA_TIMEOUT_S)
+        self._writer.start()
         self._consumer.subscribe(
-            list(self._settings.event_topics),
+            [*self._settings.event_topics, CONTROL_EVENTS],
             on_assign=self._on_assign,
             on_revoke=self._revoked,
             on_lost=self._lost_membership,
@@ -134,6 +116,7 @@ class Engine:
             messages = [] if first is None else [first, *self._consumer.consume(self._settings.max_batch, 0)]
             quarantined = self._fold(messages)
             self._publish(quarantined)
+            self._decide()
             if time.monotonic() - reported_at > 1.0:
                 reported_at = time.monotonic()
                 self._report_to(report)
@@ -166,11 +149,20 @@ class Engine:
                 number=number,
                 settings=self._conversion,
                 guard=self._settings.guard,
+                expected=self._settings.expected,
                 published=published[number],
-                live_from={tp.topic: tp.offset for tp in committed if tp.partition == number and tp.offset > 0},
+                live_from={
+                    tp.topic: tp.offset
+                    for tp in committed
+                    if tp.partition == number and tp.offset > 0 and tp.topic != CONTROL_EVENTS
+                },
             )
-        starts = []
+            self._queues[number] = DecisionQueue(self._rebuilder(number))
+        controls = [tp for tp in committed if tp.topic == CONTROL_EVENTS]
+        starts = [TopicPartition(tp.topic, tp.partition, max(tp.offset, 0)) for tp in controls]
         for tp in committed:
+            if tp.topic == CONTROL_EVENTS:
+                continue
             recover_from = from_metadata(tp.metadata)
             earliest, end = consumer.get_watermark_offsets(
                 TopicPartition(tp.topic, tp.partition), timeout=_KAFKA_TIMEOUT_S
@@ -185,12 +177,15 @@ class Engine:
             self._partitions[tp.partition].next_offsets[tp.topic] = start
             starts.append(TopicPartition(tp.topic, tp.partition, start))
         consumer.assign(starts)
+        consumer.pause(controls)  # decisions are carried out in the present, behind what is recovered
         metrics.PARTITIONS.set(len(self._partitions))
         _log.info("partitions assigned", partitions=numbers)
 
     def _revoked(self, _: Consumer, revoked: list[TopicPartition]) -> None:
         for tp in revoked:
             self._partitions.pop(tp.partition, None)
+            if (queue := self._queues.pop(tp.partition, None)) is not None:
+                queue.abandon()
         metrics.PARTITIONS.set(len(self._partitions))
 
     def _lost_membership(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
@@ -199,7 +194,7 @@ class Engine:
 
     def _fold(self, messages: list[Message]) -> list[Quarantined]:
         """Folds the records in; those that can't be decoded come back."""
-        quarantined = []
+        quarantined: list[Quarantined] = []
         if messages:
             metrics.BATCH.observe(len(messages))
         for message in messages:
@@ -211,6 +206,9 @@ class Engine:
             topic, number, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
             partition = self._partitions.get(number)
             if partition is None:
+                continue
+            if topic == CONTROL_EVENTS:
+                self._take_decision(message, quarantined)
                 continue
             try:
                 event = self._codecs.registry_event.decode(message.value())
@@ -228,11 +226,12 @@ class Engine:
     def _recover(self, partition: MaterializedPartition, quarantined: list[Quarantined]) -> None:
         """Ends a recovery; commits what differs with all that was folded so far, for offsets cover it all."""
         started = time.monotonic()
-        differing = list(partition.recovered())
+        differing = [NamespaceUpdate(partition.number, *found) for found in partition.recovered()]
         if differing:
             self._commit([*differing, *self._updates()], quarantined)
             quarantined.clear()
         metrics.RECOVERIES.inc()
+        self._consumer.resume([TopicPartition(CONTROL_EVENTS, partition.number)])
         if not any(other.recovering for other in self._partitions.values()):
             settle_memory()  # once for all partitions: it walks the whole heap
         _log.info(
@@ -240,6 +239,59 @@ class Engine:
             partition=partition.number,
             differing_namespaces=len(differing),
             compare_s=round(time.monotonic() - started, 3),
+        )
+
+    def _take_decision(self, message: Message, quarantined: list[Quarantined]) -> None:
+        number, offset = message.partition() or 0, message.offset() or 0
+        try:
+            event = self._codecs.control_event.decode(message.value())
+        except UndecodableRecordError as fault:
+            quarantined.append(self._quarantine(message, fault))
+        else:
+            self._queues[number].add(offset, event)
+        self._partitions[number].next_offsets[CONTROL_EVENTS] = offset + 1
+
+    def _decide(self) -> None:
+        """Carries out the decisions whose time has come, each in a transaction of its own: it makes a version."""
+        for number, queue in self._queues.items():
+            partition = self._partitions[number]
+            while (found := queue.take(partition.refusal)) is not None:
+                match found:
+                    case CarryOut(offset=offset, event=event, pinned=pinned):
+                        updates = partition.decide(offset, event, pinned)
+                        self._commit([NamespaceUpdate(number, *update) for update in updates], [])
+                        outcome = "carried_out"
+                    case Refuse(reason=""):
+                        continue
+                    case Refuse(offset=offset, event=event, reason=reason):
+                        self._commit([], [self._refused(number, offset, event, reason)])
+                        outcome = "refused"
+                metrics.DECISIONS.labels(type(event.body).__name__, outcome).inc()
+                _log.warning(
+                    "operator's decision", outcome=outcome, kind=type(event.body).__name__,
+                    namespace=event.namespace, author=event.author, reason=event.reason,
+                )  # fmt: skip
+
+    def _refused(self, number: int, offset: int, event: ControlEvent, reason: str) -> Quarantined:
+        return Quarantined(
+            topic=CONTROL_EVENTS,
+            partition=number,
+            offset=offset,
+            process="materializer",
+            reason="refused",
+            detail=reason[:1000],
+            key=event.namespace.encode(),
+            value=self._codecs.control_event.encode(event),
+            at=time.time_ns() // 1000,
+        )
+
+    def _rebuilder(self, number: int) -> Callable[[int, ControlEvent, Pin], Rebuilding]:
+        return lambda offset, event, pin: Rebuilding(
+            self._kafka,
+            self._codecs,
+            self._conversion,
+            self._settings.guard,
+            Wanted(number, offset, event, pin.version),
         )
 
     def _publish(self, quarantined: list[Quarantined]) -> None:
@@ -252,66 +304,32 @@ class Engine:
         if updates or quarantined or overdue:
             self._commit(updates, quarantined)
 
-    def _updates(self) -> list[tuple[NamespaceView, Update]]:
+    def _updates(self) -> list[NamespaceUpdate]:
         return [
-            found
-            for partition in self._partitions.values()
+            NamespaceUpdate(number, *found)
+            for number, partition in self._partitions.items()
             if not partition.recovering
             for found in partition.updates()
         ]
 
-    def _commit(self, updates: list[tuple[NamespaceView, Update]], quarantined: list[Quarantined]) -> None:
-        """Writes resources, tombstones, manifests, history, quarantine and offsets in one transaction."""
-        started = time.monotonic()
+    def _commit(self, updates: list[NamespaceUpdate], quarantined: list[Quarantined]) -> None:
+        """Writes them in one transaction, with the offsets of all that is folded."""
+        self._committed_at = time.monotonic()
         offsets = [
-            TopicPartition(topic, partition.number, offset, metadata=to_metadata(partition.recovery_offset(topic)))
+            self._offset_of(partition, topic, offset)
             for partition in self._partitions.values()
             if not partition.recovering
             for topic, offset in partition.next_offsets.items()
         ]
-        self._committed_at = started
-        if not offsets and not quarantined:
-            return
-        self._producer.begin_transaction()
-        for view, update in updates:
-            self._write(view, update)
-        for record in quarantined:
-            self._producer.produce(QUARANTINE, key=record.key, value=self._codecs.quarantined.encode(record))
-        if offsets:
-            self._producer.send_offsets_to_transaction(
-                offsets, self._consumer.consumer_group_metadata(), _KAFKA_TIMEOUT_S
-            )
-        self._producer.commit_transaction(_KAFKA_TIMEOUT_S)
-        metrics.TRANSACTIONS.labels("committed").inc()
-        metrics.COMMIT_SECONDS.observe(time.monotonic() - started)
-        for view, update in updates:
-            view.published(update)
-            metrics.VERSIONS.inc()
-            metrics.RESOURCES_WRITTEN.inc(len(update.records))
-            metrics.EVENT_TO_SNAPSHOT.observe(max(0.0, time.time() - update.manifest.observed_at / 1e6))
+        if offsets or quarantined:
+            self._writer.commit(updates, quarantined, offsets, self._consumer)
 
-    def _write(self, view: NamespaceView, update: Update) -> None:
-        namespace = view.namespace
-        number = next(n for n, p in self._partitions.items() if p.views.get(namespace) is view)
-        for (collection, name), record in update.records.items():
-            self._produce(
-                SNAPSHOTS,
-                number,
-                ResourceKey(namespace, collection, name).encode(),
-                None if record is None else self._codecs.resource.encode(record),
-            )
-        manifest = self._codecs.manifest.encode(update.manifest)
-        self._produce(SNAPSHOTS, number, ManifestKey(namespace).encode(), manifest)
-        self._produce(SNAPSHOT_HISTORY, number, namespace.encode(), manifest)
-
-    def _produce(self, topic: str, partition: int, key: bytes, value: bytes | None) -> None:
-        while True:
-            try:
-                self._producer.produce(topic, partition=partition, key=key, value=value)
-            except BufferError:
-                self._producer.poll(0.1)
-            else:
-                return
+    def _offset_of(self, partition: MaterializedPartition, topic: str, offset: int) -> TopicPartition:
+        if topic == CONTROL_EVENTS:
+            waiting = self._queues[partition.number].first_waiting()
+            return TopicPartition(topic, partition.number, offset if waiting is None else waiting)
+        metadata = to_metadata(partition.recovery_offset(topic))
+        return TopicPartition(topic, partition.number, offset, metadata=metadata)
 
     def _quarantine(self, message: Message, fault: UndecodableRecordError) -> Quarantined:
         metrics.QUARANTINED.labels(fault.reason).inc()

@@ -10,7 +10,9 @@ matter. Theory of operation, for one datacenter and namespace:
   namespace has no content that may be published.
 - A hole in the sequence makes all namespaces of the session suspect until their next keyframes; so does a
   delta that does not amount to the count and digest it names.
-- The version moves at each event that changes content, and never else: it does not depend on batches.
+- The version moves at each event that changes content and at each operator's decision, and never else: it does not
+  depend on batches.
+- An event that was read before comes again from a mirrored topic: it is passed over.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from consumers.materializer.conversion.endpoint import fold_instance
+from consumers.materializer.decisions import excluded, held_place, in_force, stands
 from consumers.materializer.folded_service import FoldedService
-from consumers.materializer.guard import Guard, Keyframe, Place
+from consumers.materializer.guard import Guard, Keyframe, Place, Scope
+from schemas.control import ControlEvent, Decision, ExcludeDatacenter, IncludeDatacenter, Release
 from schemas.digests import SERVICE_DIGEST_MODULUS
 from schemas.events import (
     ConfigGone,
@@ -41,8 +45,11 @@ from schemas.events import (
     SyncCompleted,
     SyncStarted,
 )
+from schemas.topics import CONTROL_EVENTS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from consumers.materializer.conversion.endpoint import FoldedInstance
     from consumers.materializer.folded_service import Transition
     from consumers.materializer.guard import Lost
@@ -55,6 +62,7 @@ class Outcome(StrEnum):
 
     APPLIED = "applied"
     ZOMBIE = "zombie"
+    DUPLICATE = "duplicate"
     MISMATCH = "mismatch"
     INCOMPLETE_KEYFRAME = "incomplete_keyframe"
     BEFORE_KEYFRAME = "before_keyframe"
@@ -79,6 +87,7 @@ class NamespaceState:
     services: dict[ServiceKey, FoldedService] = field(default_factory=dict)
     configs: dict[ConfigKey, ConfigState] = field(default_factory=dict)
     complete: bool = False
+    completed_at: int = 0
     suspect: bool = False
     gone: bool = False
     keyframes: list[Keyframe] = field(default_factory=list)
@@ -87,8 +96,9 @@ class NamespaceState:
 
 @dataclass(slots=True, kw_only=True)
 class DatacenterState:
-    """What one datacenter's listener said in this partition."""
+    """What one datacenter's listener said in this partition; `topic` is where its events are read."""
 
+    topic: str
     session: SessionId
     epoch: int
     sequence: int
@@ -113,6 +123,47 @@ class PartitionState:
 
     datacenters: dict[Datacenter, DatacenterState] = field(default_factory=dict)
     changes: dict[Namespace, NamespaceChanges] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
+    decisions: dict[Namespace, tuple[Decision, ...]] = field(default_factory=dict)
+    releases: list[Decision] = field(default_factory=list)
+
+    def stands(self, namespace: Namespace) -> bool:
+        """Whether operators keep what is published as it is."""
+        return stands(self.decisions.get(namespace, ()))
+
+    def decisions_over(self, namespace: Namespace) -> tuple[Decision, ...]:
+        """Those in force, and the releases that a fold needs to arrive here."""
+        releases = (
+            one
+            for one in self.releases
+            if one.event.namespace == namespace
+            or (isinstance(one.event.body, Release) and one.event.body.scope == Scope.DATACENTER)
+        )
+        return (*self.decisions.get(namespace, ()), *releases)
+
+    def counted(self, namespace: Namespace) -> dict[Datacenter, NamespaceState]:
+        """The namespace in each datacenter that has stated it as a whole and is not excluded."""
+        left_out = excluded(self.decisions.get(namespace, ()))
+        return {
+            name: here
+            for name, here in self.of_namespace(namespace).items()
+            if here.complete and name not in left_out
+        }
+
+    @property
+    def clock(self) -> int:
+        """The latest time that any record told of, in microseconds."""
+        return max((datacenter.observed_at for datacenter in self.datacenters.values()), default=0)
+
+    def missing(self, namespace: Namespace, expected: Iterable[str]) -> tuple[Datacenter, ...]:
+        """The expected datacenters that have not stated the namespace, and are not excluded."""
+        present = {name for name, here in self.of_namespace(namespace).items() if here.complete}
+        left_out = excluded(self.decisions.get(namespace, ()))
+        return tuple(Datacenter(name) for name in sorted(set(expected) - present - left_out))
+
+    def completed_at(self, namespace: Namespace) -> int:
+        """When the first datacenter had stated it as a whole."""
+        return min(here.completed_at for here in self.of_namespace(namespace).values() if here.complete)
 
     def is_complete(self, namespace: Namespace) -> bool:
         """Whether any datacenter has stated the namespace as a whole."""
@@ -132,9 +183,9 @@ class PartitionState:
 
 
 class Fold:
-    """Applies events to a partition's state, one at a time, in log order.
+    """Applies events and decisions to a partition's state, one at a time, in log order.
 
-    Equal settings and equal events make equal states, on any machine.
+    Equal settings, events and decisions make equal states, on any machine.
     """
 
     def __init__(self, settings: ConversionSettings, guard: GuardSettings) -> None:
@@ -142,38 +193,80 @@ class Fold:
         self._guard = guard
         self._guarded: set[Place] = set()
         self._default_port_name = settings.protocol.lower()
+        self._scheduled: list[Decision] = []
         self.state = PartitionState()
 
     def apply(self, topic: str, offset: int, event: RegistryEvent) -> Outcome:
         """Folds in the event that stands at that offset of its topic."""
-        datacenter = self._enter_session(event)
+        self.state.positions[topic] = offset
+        datacenter, refusal = self._enter_session(topic, event)
         if datacenter is None:
-            return Outcome.ZOMBIE
+            return refusal
         datacenter.observed_at = max(datacenter.observed_at, event.observed_at)
         body = event.body
         self._guarded = datacenter.guard.tick(event.observed_at, blind=datacenter.link is Link.BLIND)
         if isinstance(body, Heartbeat):
             datacenter.link = body.link
-            self._note_guarded(datacenter, topic, offset, event)
-            return Outcome.APPLIED
-        namespace = datacenter.namespaces.get(event.namespace)
-        if namespace is None:
-            namespace = datacenter.namespaces[event.namespace] = NamespaceState(first_offset=offset)
-        outcome, touched = self._apply_body(datacenter, namespace, event, offset)
-        if touched:
-            self._touch(event.namespace, topic, offset, event, touched)
-        self._note_guarded(datacenter, topic, offset, event)
+            outcome = Outcome.APPLIED
+        else:
+            namespace = datacenter.namespaces.get(event.namespace)
+            if namespace is None:
+                namespace = datacenter.namespaces[event.namespace] = NamespaceState(first_offset=offset)
+            outcome, touched = self._apply_body(datacenter, namespace, event, offset)
+            if touched:
+                self._touch(event.namespace, topic, offset, event.observed_at, touched)
+        self._note_guarded(datacenter, topic, offset, event.observed_at)
+        if self._scheduled:
+            self._carry_out_scheduled(topic, offset)
         return outcome
 
+    def decide(self, topic: str, offset: int, event: ControlEvent) -> None:
+        """Carries out the operator's decision at that offset of its topic: here, in the order of events."""
+        namespace = event.namespace
+        decision = Decision(event, offset, dict(self.state.positions))
+        self.state.decisions[namespace] = in_force(self.state.decisions.get(namespace, ()), decision)
+        touched: set[ServiceKey] = set()
+        match event.body:
+            case Release():
+                self.state.releases.append(decision)
+                self._release(topic, decision)
+            case ExcludeDatacenter(datacenter=datacenter) | IncludeDatacenter(datacenter=datacenter):
+                if (there := self.state.datacenters.get(datacenter)) is not None:
+                    touched = there.guard.held_services(namespace)
+                    if (here := there.namespaces.get(namespace)) is not None:
+                        touched |= here.services.keys()
+            case _:
+                pass
+        self._touch(namespace, topic, offset, event.issued_at, touched)
+
+    def schedule(self, releases: Iterable[Decision]) -> None:
+        """Releases of earlier folds, to be carried out where they were then."""
+        self._scheduled = sorted(releases, key=lambda decision: decision.offset)
+
+    def _carry_out_scheduled(self, topic: str, offset: int) -> None:
+        for decision in list(self._scheduled):
+            body = decision.event.body
+            datacenter = self.state.datacenters.get(body.datacenter) if isinstance(body, Release) else None
+            if datacenter is not None and datacenter.topic == topic and decision.position.get(topic) == offset:
+                self._scheduled.remove(decision)
+                self.state.releases.append(decision)
+                self._release(CONTROL_EVENTS, decision)
+
+    def _release(self, topic: str, decision: Decision) -> None:
+        event = decision.event
+        if isinstance(event.body, Release) and (there := self.state.datacenters.get(event.body.datacenter)):
+            self._guarded = there.guard.release(held_place(event.body, event.namespace))
+            self._note_guarded(there, topic, decision.offset, event.issued_at)
+
     def _touch(
-        self, namespace: Namespace, topic: str, offset: int, event: RegistryEvent, touched: set[ServiceKey]
+        self, namespace: Namespace, topic: str, offset: int, observed_at: int, touched: set[ServiceKey]
     ) -> None:
         changes = self.state.changes.setdefault(namespace, NamespaceChanges())
         changes.version[topic] = offset
-        changes.observed_at = event.observed_at
+        changes.observed_at = observed_at
         changes.dirty |= touched
 
-    def _note_guarded(self, datacenter: DatacenterState, topic: str, offset: int, event: RegistryEvent) -> None:
+    def _note_guarded(self, datacenter: DatacenterState, topic: str, offset: int, observed_at: int) -> None:
         """Services that look different because a hold began or ended; they may be another namespace's."""
         if datacenter.guard.has_opened:
             datacenter.guard.has_opened = False
@@ -181,7 +274,7 @@ class Fold:
         for place in self._guarded:
             namespace = datacenter.namespaces.get(place.namespace)
             if namespace is not None and namespace.complete:
-                self._touch(place.namespace, topic, offset, event, {place.service})
+                self._touch(place.namespace, topic, offset, observed_at, {place.service})
         for name in {place.namespace for place in self._guarded}:
             namespace = datacenter.namespaces.get(name)
             if namespace is not None and namespace.gone and not datacenter.guard.holds_of(name):
@@ -196,27 +289,32 @@ class Fold:
                 if keyframe.clock + self._guard.longest_window_us >= guard.clock:
                     keyframe.is_quiet = False
 
-    def _enter_session(self, event: RegistryEvent) -> DatacenterState | None:
-        """The datacenter's state when the event is of its newest session; None for a zombie's."""
+    def _enter_session(
+        self, topic: str, event: RegistryEvent
+    ) -> tuple[DatacenterState, Outcome] | tuple[None, Outcome]:
+        """The datacenter's state when the event is the next of its newest session; else why it is passed over."""
         datacenter = self.state.datacenters.get(event.datacenter)
         if datacenter is None:
             datacenter = self.state.datacenters[event.datacenter] = DatacenterState(
+                topic=topic,
                 session=event.session,
                 epoch=event.epoch,
                 sequence=event.sequence,
                 guard=Guard(self._guard),
             )
-            return datacenter
+            return datacenter, Outcome.APPLIED
         if event.epoch < datacenter.epoch or (
             event.epoch == datacenter.epoch and event.session != datacenter.session
         ):
-            return None
+            return None, Outcome.ZOMBIE
         if event.epoch > datacenter.epoch:
             # Half a keyframe of the former session will never be completed.
             for namespace in datacenter.namespaces.values():
                 namespace.sync = None
-            datacenter.session, datacenter.epoch = event.session, event.epoch
+            datacenter.session, datacenter.epoch, datacenter.topic = event.session, event.epoch, topic
             hole = event.sequence != 0
+        elif event.sequence <= datacenter.sequence:
+            return None, Outcome.DUPLICATE
         else:
             hole = event.sequence != datacenter.sequence + 1
         if hole:
@@ -224,7 +322,7 @@ class Fold:
                 namespace.suspect = True
                 namespace.sync = None
         datacenter.sequence = event.sequence
-        return datacenter
+        return datacenter, Outcome.APPLIED
 
     def _apply_body(
         self, datacenter: DatacenterState, namespace: NamespaceState, event: RegistryEvent, offset: int
@@ -385,6 +483,7 @@ class Fold:
             del namespace.configs[item]
         if not namespace.complete:
             namespace.complete = True
+            namespace.completed_at = event.observed_at
             touched.update(namespace.services)
         namespace.suspect = False
         namespace.keyframes.append(sync.beginning)

@@ -5,7 +5,8 @@ Theory of operation, for one datacenter in one partition:
 - Three scopes are counted: each service, each namespace, all of them. A scope whose listed endpoints fall below
   `1 - max_share` of the most that it had within the window is *held*: Pilots keep the endpoints that it lost
   since the drop began.
-- A hold ends when nearly all that was lost has returned, under whatever addresses, or when its deadline passes.
+- A hold ends when nearly all that was lost has returned, under whatever addresses, when its deadline passes, or
+  when an operator releases it.
 - Time is that of records, and stands still while the listener is blind: then nothing is known to have vanished,
   and no deadline passes.
 - What was lost within the window is remembered, so that a drop that came one by one is given back whole when
@@ -48,6 +49,7 @@ class Ending(StrEnum):
 
     RETURNED = "returned"
     EXPIRED = "expired"
+    OVERRIDDEN = "overridden"
 
 
 class Place(NamedTuple):
@@ -187,6 +189,10 @@ class Guard:
             for scope, where in _scopes_of(place):
                 touched |= self._count(scope, where, difference)
         return touched
+
+    def release(self, where: tuple[str, ...]) -> set[Place]:
+        """An operator's word against a hold; nothing where there is none."""
+        return self._end(where, Ending.OVERRIDDEN) if where in self.holds else set()
 
     def held(self, place: Place) -> dict[InstanceKey, Lost]:
         """The endpoints of a service that Pilots keep although it has them no longer."""

@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING
 import structlog
 
 from consumers import metrics
-from consumers.materializer.fold import Fold, Outcome
+from consumers.materializer.conversion import converter_name
+from consumers.materializer.fold import Fold, NamespaceChanges, Outcome
 from consumers.materializer.recovery import recovery_offset
-from consumers.materializer.view import NamespaceView
+from consumers.materializer.view import NamespaceView, Occasion
+from schemas.control import Pin, Release
+from schemas.topics import CONTROL_EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from consumers.materializer.guard import Ending, Hold
     from consumers.materializer.view import PublishedNamespace, Update
-    from consumers.settings import ConversionSettings, GuardSettings
+    from consumers.settings import ConversionSettings, ExpectedSettings, GuardSettings
+    from schemas.control import ControlEvent
     from schemas.events import Datacenter, Namespace, RegistryEvent
+    from schemas.records import ResourceRecord
 
 _log = structlog.get_logger()
 
@@ -36,16 +41,31 @@ class MaterializedPartition:
     number: int
     settings: ConversionSettings
     guard: GuardSettings
+    expected: ExpectedSettings
     published: dict[Namespace, PublishedNamespace]
     live_from: dict[str, int]
     next_offsets: dict[str, int] = field(default_factory=dict)
     views: dict[Namespace, NamespaceView] = field(default_factory=dict)
     recovering: bool = True
     _fold: Fold = field(init=False)
+    _converter: str = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begins with an empty fold."""
+        """Begins with an empty fold, and with the decisions that were in force."""
         self._fold = Fold(self.settings, self.guard)
+        self._converter = converter_name(self.settings, self.guard)
+        releases = {}
+        for namespace, standing in self.published.items():
+            if standing.manifest is None:
+                continue
+            decisions = standing.manifest.decisions
+            releases.update({one.offset: one for one in decisions if isinstance(one.event.body, Release)})
+            in_force = tuple(one for one in decisions if not isinstance(one.event.body, Release))
+            if in_force:
+                self._fold.state.decisions[namespace] = in_force
+            if (decided := standing.manifest.version.get(CONTROL_EVENTS)) is not None:
+                self._fold.state.changes[namespace] = NamespaceChanges(version={CONTROL_EVENTS: decided})
+        self._fold.schedule(releases.values())
 
     def apply(self, topic: str, offset: int, event: RegistryEvent) -> Outcome:
         """Folds in an event."""
@@ -75,14 +95,15 @@ class MaterializedPartition:
         self.recovering = False
         self.take_ended_holds()  # counted when they ended for the first time
         state = self._fold.state
+        occasion = self._occasion("recovery")
         for namespace, changes in list(state.changes.items()):
-            changes.dirty = set()
             view = self._view(namespace)
-            if not state.is_complete(namespace) and view.manifest is None:
+            if state.stands(namespace) or not self._may_publish(view):
                 continue
-            if view.manifest is not None and not state.of_namespace(namespace):
+            changes.dirty = set()
+            if not state.of_namespace(namespace):
                 continue
-            update = view.update_all(state, "recovery")
+            update = view.update_all(state, self._for(namespace, occasion))
             if update is None:
                 continue
             if not update.records and view.manifest is not None:
@@ -95,18 +116,91 @@ class MaterializedPartition:
     def updates(self) -> Iterator[tuple[NamespaceView, Update]]:
         """What the events since the last call changed, namespace by namespace."""
         state = self._fold.state
+        occasion: Occasion | None = None
         for namespace, changes in state.changes.items():
             if not changes.dirty:
                 continue
-            dirty, changes.dirty = changes.dirty, set()
             view = self._view(namespace)
-            update = view.update(state, dirty, "events")
+            if state.stands(namespace):
+                changes.dirty.clear()  # when it moves again, all is looked at
+                continue
+            if not self._may_publish(view):
+                continue
+            dirty, changes.dirty = changes.dirty, set()
+            occasion = occasion or self._occasion("events")
+            update = view.update(state, dirty, self._for(namespace, occasion))
             if update is not None:
                 yield view, update
 
+    def decide(
+        self,
+        offset: int,
+        event: ControlEvent,
+        pinned: Mapping[tuple[str, str], ResourceRecord] | None = None,
+    ) -> Iterator[tuple[NamespaceView, Update]]:
+        """Carries out an operator's decision; what events changed before it is published already.
+
+        `pinned` is what a pin goes back to. Every decision makes a version of its namespace.
+        """
+        state, namespace = self._fold.state, event.namespace
+        stood = state.stands(namespace)
+        self._fold.decide(CONTROL_EVENTS, offset, event)
+        view, changes = self._view(namespace), state.changes[namespace]
+        occasion = self._for(namespace, self._occasion(f"control: {type(event.body).__name__}"))
+        if isinstance(event.body, Pin):
+            update = view.replace(state, pinned or {}, occasion)
+        elif state.stands(namespace):
+            update = view.restate(state, occasion)
+        elif stood:
+            update = view.update_all(state, occasion)
+        else:
+            update = view.update(state, changes.dirty, occasion)
+        changes.dirty = set()
+        if update is not None:
+            yield view, update
+        yield from self.updates()
+
+    def refusal(self, offset: int, event: ControlEvent) -> str | None:
+        """Why a decision can't be carried out; None when it can. An empty one: it was carried out before."""
+        view = self._view(event.namespace)
+        if view.manifest is None:
+            return f"namespace {event.namespace} has no snapshot"
+        return "" if view.manifest.version.get(CONTROL_EVENTS, -1) >= offset else None
+
+    def _may_publish(self, view: NamespaceView) -> bool:
+        """Whether a namespace may be seen: it was before, or all datacenters that are expected have stated it."""
+        if view.manifest is not None:
+            return True
+        state = self._fold.state
+        if not state.is_complete(view.namespace):
+            return False
+        if not state.missing(view.namespace, self.expected.datacenters):
+            return True
+        waited = state.clock - state.completed_at(view.namespace)
+        return waited >= self.expected.grace_s * 1e6
+
+    def _for(self, namespace: Namespace, occasion: Occasion) -> Occasion:
+        missing = self._fold.state.missing(namespace, self.expected.datacenters)
+        return occasion._replace(missing=missing) if missing else occasion
+
+    def _occasion(self, reason: str) -> Occasion:
+        state = self._fold.state
+        recover_from = {topic: self.recovery_offset(topic) for topic in state.positions}
+        state.releases = [
+            one
+            for one in state.releases
+            if any(recover_from.get(topic, 0) <= offset for topic, offset in one.position.items())
+        ]
+        return Occasion(
+            reason=reason,
+            recover_from=recover_from,
+            folded_to=dict(state.positions),
+            converter=self._converter,
+        )
+
     def recovery_offset(self, topic: str) -> int:
-        """Where a fold of this topic must begin to arrive at the present state."""
-        return recovery_offset(self._fold.state, self.next_offsets.get(topic, 0))
+        """Where a fold of this topic must begin to arrive at the present state; not asked of the control topic."""
+        return recovery_offset(self._fold.state, topic, self.next_offsets.get(topic, 0))
 
     @property
     def suspect(self) -> int:
@@ -144,6 +238,7 @@ class MaterializedPartition:
                 for namespace, view in self.views.items()
             },
             "holds": [hold.describe(name) for name, hold in self.holds()],
+            "standing": [ns for ns in self._fold.state.decisions if self._fold.state.stands(ns)],
             "datacenters": {
                 name: {
                     "link": datacenter.link,

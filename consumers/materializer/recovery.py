@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 _PREFIX = "recover-from="
 
 
-def recovery_offset(state: PartitionState, next_offset: int) -> int:
-    """The offset from which folding gives this state again; `next_offset` when there is nothing to recover.
+def recovery_offset(state: PartitionState, topic: str, next_offset: int) -> int:
+    """The topic's offset from which folding gives this state again; `next_offset` when nothing is to be recovered.
 
     The oldest of the beginnings of each namespace's newest whole keyframe from which its datacenter's guard comes
     out the same. A namespace without one needs its first event.
@@ -23,6 +23,7 @@ def recovery_offset(state: PartitionState, next_offset: int) -> int:
                 default=namespace.first_offset,
             )
             for datacenter in state.datacenters.values()
+            if datacenter.topic == topic
             for namespace in datacenter.namespaces.values()
         ),
         default=next_offset,

@@ -5,10 +5,11 @@ A view keeps what stands published (names, versions, digest) and answers with wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from consumers.materializer.conversion import REVISION, SERVICE_ENTRIES
+from consumers.materializer.conversion import SERVICE_ENTRIES
 from consumers.materializer.conversion.endpoint import rename_port
 from consumers.materializer.conversion.names import ServiceName, is_canonical, service_name
 from consumers.materializer.conversion.service_entry import (
@@ -20,9 +21,10 @@ from consumers.materializer.conversion.service_entry import (
 from consumers.materializer.folded_service import FoldedService
 from schemas.digests import format_snapshot_digest, resource_digest
 from schemas.records import Change, ChangeKind, Manifest, ResourceRecord
+from schemas.topics import CONTROL_EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from consumers.materializer.conversion.endpoint import FoldedInstance
     from consumers.materializer.fold import PartitionState
@@ -32,9 +34,20 @@ if TYPE_CHECKING:
     from schemas.records import Part
 
     _Services = dict[ServiceKey, FoldedService]
+    _Records = dict[tuple[str, str], ResourceRecord | None]
 
 MAX_CHANGES = 1000
 """Changes named in a manifest; the counts tell of all."""
+
+
+class Occasion(NamedTuple):
+    """Why a snapshot is made, and what a manifest says of the way to it; see `Manifest`."""
+
+    reason: str
+    recover_from: Mapping[str, int] = MappingProxyType({})
+    folded_to: Mapping[str, int] = MappingProxyType({})
+    converter: str = ""
+    missing: tuple[Datacenter, ...] = ()
 
 
 class _HeldService(NamedTuple):
@@ -110,12 +123,12 @@ class NamespaceView:
         self.digest = sum(self._digests.values())
         self.manifest = manifest
 
-    def update(self, state: PartitionState, dirty: set[ServiceKey], reason: str) -> Update | None:
+    def update(self, state: PartitionState, dirty: set[ServiceKey], occasion: Occasion) -> Update | None:
         """What brings the snapshot to the fold's state; None when that version stands already.
 
         `dirty` are the services that may differ; the others are as they were published.
         """
-        here = self._complete_datacenters(state)
+        here = {name: there.services for name, there in state.counted(self.namespace).items()}
         touched = {key: self._parts_of(state, here, key) for key in dirty}
         records: dict[tuple[str, str], ResourceRecord | None] = {}
         for key in self._claim(state, here, touched):
@@ -128,19 +141,45 @@ class NamespaceView:
                 if name is None:
                     name = self._names[key] = self._name(key)
                 records[SERVICE_ENTRIES, name.resource] = self._convert(name, services)
-        return self._difference(state, records, reason)
+        return self._difference(state, records, occasion)
 
-    def update_all(self, state: PartitionState, reason: str) -> Update | None:
+    def update_all(self, state: PartitionState, occasion: Occasion) -> Update | None:
         """As `update`, over every service, and with the removal of published resources that none has."""
         dirty = {key for ns in state.of_namespace(self.namespace).values() for key in ns.services}
         for datacenter in state.of_namespace(self.namespace):
             dirty |= state.datacenters[datacenter].guard.held_services(self.namespace)
-        update = self.update(state, dirty | self._names.keys(), reason)
+        update = self.update(state, dirty | self._names.keys(), occasion)
         known = {(SERVICE_ENTRIES, name.resource) for name in self._names.values()}
-        strangers: dict[tuple[str, str], ResourceRecord | None] = dict.fromkeys(self.versions.keys() - known)
+        strangers: _Records = dict.fromkeys(self.versions.keys() - known)
         if not strangers:
             return update
-        return self._difference(state, (dict(update.records) if update else {}) | strangers, reason)
+        return self._difference(state, (dict(update.records) if update else {}) | strangers, occasion)
+
+    def replace(
+        self, state: PartitionState, records: Mapping[tuple[str, str], ResourceRecord], occasion: Occasion
+    ) -> Update | None:
+        """What makes the snapshot these records, and nothing else: a version that the namespace is pinned to."""
+        strangers: _Records = dict.fromkeys(self.versions.keys() - records.keys())
+        return self._difference(state, strangers | dict(records), occasion)
+
+    def restate(self, state: PartitionState, occasion: Occasion) -> Update | None:
+        """A manifest that tells of a decision where the content stays; None when nothing was ever published."""
+        former = self.manifest
+        if former is None:
+            return None
+        manifest = replace(
+            former,
+            version=former.version | {CONTROL_EVENTS: state.changes[self.namespace].version[CONTROL_EVENTS]},
+            added=0,
+            changed=0,
+            removed=0,
+            changes=(),
+            reason=occasion.reason,
+            recover_from=dict(occasion.recover_from),
+            folded_to=dict(occasion.folded_to),
+            **self._circumstances(state),
+        )
+        return Update(records={}, digests={}, manifest=manifest)
 
     def published(self, update: Update) -> None:
         """The update is committed."""
@@ -153,14 +192,6 @@ class NamespaceView:
                 self._digests[name] = update.digests[name]
                 self.digest += update.digests[name]
         self.manifest = update.manifest
-
-    def _complete_datacenters(self, state: PartitionState) -> dict[Datacenter, _Services]:
-        """The services of the namespace in each datacenter whose keyframe is whole."""
-        return {
-            datacenter: namespace.services
-            for datacenter, namespace in state.of_namespace(self.namespace).items()
-            if namespace.complete
-        }
 
     def _parts_of(
         self, state: PartitionState, here: dict[Datacenter, _Services], key: ServiceKey
@@ -221,9 +252,7 @@ class NamespaceView:
             named = named or part_is_named
         return encode_record(self.namespace, name, port, tuple(parts), named=named)
 
-    def _difference(
-        self, state: PartitionState, records: dict[tuple[str, str], ResourceRecord | None], reason: str
-    ) -> Update | None:
+    def _difference(self, state: PartitionState, records: _Records, occasion: Occasion) -> Update | None:
         """The update that writes what differs of these records, and its manifest."""
         changes = state.changes[self.namespace]
         different = {
@@ -251,7 +280,6 @@ class NamespaceView:
             if record is not None:
                 digest = digests[collection, name] = resource_digest(collection, name, record.version)
                 total += digest
-        here = state.of_namespace(self.namespace)
         manifest = Manifest(
             namespace=self.namespace,
             version=dict(changes.version),
@@ -261,15 +289,27 @@ class NamespaceView:
             changed=len(kinds[ChangeKind.CHANGED]),
             removed=len(kinds[ChangeKind.REMOVED]),
             changes=tuple(change for kind in kinds.values() for change in kind)[:MAX_CHANGES],
-            reason=reason,
-            converter=REVISION,
+            reason=occasion.reason,
+            converter=occasion.converter,
             observed_at=changes.observed_at,
-            links={datacenter: state.datacenters[datacenter].link for datacenter in here},
-            holds=tuple(
+            missing=occasion.missing,
+            recover_from=dict(occasion.recover_from),
+            folded_to=dict(occasion.folded_to),
+            **self._circumstances(state),
+        )
+        return Update(records=different, digests=digests, manifest=manifest)
+
+    def _circumstances(self, state: PartitionState) -> dict[str, Any]:
+        """What a manifest says of links, holds and decisions."""
+        here = state.of_namespace(self.namespace)
+        return {
+            "links": {datacenter: state.datacenters[datacenter].link for datacenter in here},
+            "holds": tuple(
                 hold.describe(datacenter)
                 for datacenter in here
                 for hold in state.datacenters[datacenter].guard.holds_of(self.namespace)
             ),
-            suspect=tuple(datacenter for datacenter, namespace in here.items() if namespace.suspect),
-        )
-        return Update(records=different, digests=digests, manifest=manifest)
+            "suspect": tuple(datacenter for datacenter, namespace in here.items() if namespace.suspect),
+            "frozen": state.stands(self.namespace),
+            "decisions": state.decisions_over(self.namespace),
+        }

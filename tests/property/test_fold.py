@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from consumers.materializer.fold import Fold, Outcome
 from consumers.materializer.recovery import recovery_offset
-from consumers.materializer.view import NamespaceView
+from consumers.materializer.view import NamespaceView, Occasion
 from consumers.settings import ConversionSettings, GuardSettings
 from producers.listener.diff import diff, state
 from schemas.events import (
@@ -95,7 +95,7 @@ def folded(
     view = NamespaceView(PUBLIC, CONVERSION)
     if PUBLIC not in fold.state.changes:
         return {}, ()
-    update = view.update_all(fold.state, "test")
+    update = view.update_all(fold.state, Occasion("test"))
     if update is None:
         return {}, ()
     return {name: record.version for name, record in update.records.items() if record}, update.manifest.holds
@@ -111,7 +111,7 @@ def test_folding_from_a_keyframe_is_folding_from_the_beginning(first, between, a
     log.lay(log.registry())
     for key, here in after:
         log.change(key, here)
-    start = recovery_offset(log.fold.state, len(log.events))
+    start = recovery_offset(log.fold.state, TOPIC, len(log.events))
     assert start > 0
     assert contents(log.events[start:], start) == contents(log.events)
 
@@ -138,7 +138,7 @@ def test_with_a_guard_folding_from_an_old_enough_keyframe_is_folding_from_the_be
         for key, here in between:
             log.change(key, here)
         log.lay(log.registry())
-    start = recovery_offset(log.fold.state, len(log.events))
+    start = recovery_offset(log.fold.state, TOPIC, len(log.events))
     assert folded(log.events[start:], start, guard) == folded(log.events, 0, guard)
 
 
@@ -170,7 +170,7 @@ def test_batching_is_invisible(first, after, cuts) -> None:
             if (offset in batch_ends or offset == len(log.events) - 1) and PUBLIC in fold.state.changes:
                 changed = fold.state.changes[PUBLIC]
                 dirty, changed.dirty = changed.dirty, set()
-                if dirty and (update := view.update(fold.state, dirty, "test")) is not None:
+                if dirty and (update := view.update(fold.state, dirty, Occasion("test"))) is not None:
                     view.published(update)
         outcomes.append((view.versions, view.manifest and (view.manifest.version, view.manifest.digest)))
     assert outcomes[0] == outcomes[1]
@@ -195,7 +195,7 @@ def contents_of(log: Log) -> list[tuple[str, bytes]]:
     view = NamespaceView(PUBLIC, CONVERSION)
     if PUBLIC not in log.fold.state.changes:
         return []
-    update = view.update_all(log.fold.state, "test")
+    update = view.update_all(log.fold.state, Occasion("test"))
     return (
         sorted((record.version, record.body()) for record in update.records.values() if record) if update else []
     )

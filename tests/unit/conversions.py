@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consumers.materializer.fold import Fold
-from consumers.materializer.view import NamespaceView, Update
+from consumers.materializer.view import NamespaceView, Occasion, Update
 from consumers.settings import ConversionSettings, GuardMode, GuardSettings
 from producers.listener.observation import Observation
 from schemas.events import (
@@ -77,7 +77,7 @@ class Log:
 
     def snapshot(self) -> Update:
         view = NamespaceView(PUBLIC, self.settings)
-        update = view.update_all(self.fold.state, "test")
+        update = view.update_all(self.fold.state, Occasion("test"))
         assert update is not None
         return update
 

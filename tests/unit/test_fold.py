@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from consumers.materializer.fold import Fold, Outcome
 from consumers.materializer.recovery import from_metadata, recovery_offset, to_metadata
-from consumers.materializer.view import NamespaceView
+from consumers.materializer.view import NamespaceView, Occasion
 from producers.listener.diff import state
 from schemas.events import (
     ConfigKey,
@@ -82,11 +82,11 @@ def test_a_namespace_that_is_gone_has_an_empty_snapshot() -> None:
     log = Log()
     log.keyframe({SERVICE: [make()]})
     view = NamespaceView(PUBLIC, log.settings)
-    first = view.update_all(log.fold.state, "test")
+    first = view.update_all(log.fold.state, Occasion("test"))
     assert first is not None
     view.published(first)
     log.add(NamespaceGone())
-    update = view.update(log.fold.state, log.fold.state.changes[PUBLIC].dirty, "test")
+    update = view.update(log.fold.state, log.fold.state.changes[PUBLIC].dirty, Occasion("test"))
     assert update is not None
     assert (update.manifest.resources, update.manifest.removed) == (0, 1)
 
@@ -106,7 +106,7 @@ def test_a_recovery_begins_at_the_oldest_of_the_newest_keyframes() -> None:
     log.add(SyncStarted(reason="test"), namespace=OTHER)
     log.add(state(SERVICE, seen(make()))[0], namespace=OTHER)
     log.add(SyncCompleted(services=1, config_items=0), namespace=OTHER)
-    assert recovery_offset(log.fold.state, 99) == 6
+    assert recovery_offset(log.fold.state, TOPIC, 99) == 6
 
     again = Fold(log.settings, UNGUARDED)
     outcomes = {again.apply(TOPIC, offset, event) for offset, event in enumerate(log.events[7:], start=7)}

@@ -1,0 +1,114 @@
+"""Operators' decisions that arrived and are not carried out yet, for one partition.
+
+A namespace's are carried out in their order; one that waits for a version to be rebuilt keeps only its own
+namespace's waiting, and gives way to a later pin or unpin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from consumers.errors import NotRebuiltError
+from schemas.control import Pin, Unpin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from schemas.control import ControlEvent
+    from schemas.events import Namespace
+    from schemas.records import ResourceRecord
+
+    Records = Mapping[tuple[str, str], ResourceRecord]
+
+
+class Rebuild(Protocol):
+    """What is being rebuilt; see `Rebuilding`."""
+
+    @property
+    def result(self) -> Records | NotRebuiltError | None:
+        """None until it is done, then the records or why there are none."""
+
+    def abandon(self) -> None:
+        """It is no longer wanted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarryOut:
+    """A decision whose time has come; `pinned` is what a pin goes back to."""
+
+    offset: int
+    event: ControlEvent
+    pinned: Records | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse:
+    """A decision that can't be carried out; without a reason when it was, before a restart."""
+
+    offset: int
+    event: ControlEvent
+    reason: str
+
+
+@dataclass(slots=True)
+class DecisionQueue:
+    """`rebuild` begins to rebuild what a pin asks for; it answers with something that has a `result` some day."""
+
+    rebuild: Callable[[int, ControlEvent, Pin], Rebuild]
+    _waiting: dict[int, ControlEvent] = field(default_factory=dict)
+    _rebuilding: dict[Namespace, tuple[int, Rebuild]] = field(default_factory=dict)
+
+    def add(self, offset: int, event: ControlEvent) -> None:
+        """A decision arrived."""
+        self._waiting[offset] = event
+
+    def first_waiting(self) -> int | None:
+        """The offset of the oldest that is not carried out."""
+        return min(self._waiting, default=None)
+
+    def abandon(self) -> None:
+        """The partition is no longer ours."""
+        for _, rebuild in self._rebuilding.values():
+            rebuild.abandon()
+
+    def take(self, refusal: Callable[[int, ControlEvent], str | None]) -> CarryOut | Refuse | None:
+        """The next that is to be carried out or refused; None when there is none now.
+
+        `refusal` says why one can't be carried out, as `MaterializedPartition.refusal` does.
+        """
+        waited_for: set[Namespace] = set()
+        for offset, event in self._waiting.items():
+            if event.namespace in waited_for:
+                continue
+            begun, rebuild = self._rebuilding.get(event.namespace, (None, None))
+            if begun == offset and rebuild is not None:
+                found = self._rebuilt(offset, event, rebuild)
+                if found is None:
+                    waited_for.add(event.namespace)
+                    continue
+                del self._waiting[offset], self._rebuilding[event.namespace]
+                return found
+            if (reason := refusal(offset, event)) is not None:
+                del self._waiting[offset]
+                return Refuse(offset=offset, event=event, reason=reason)
+            if isinstance(event.body, Pin):
+                self._rebuilding[event.namespace] = (offset, self.rebuild(offset, event, event.body))
+                waited_for.add(event.namespace)
+                continue
+            del self._waiting[offset]
+            return CarryOut(offset=offset, event=event)
+        return None
+
+    def _rebuilt(self, offset: int, event: ControlEvent, rebuild: Rebuild) -> CarryOut | Refuse | None:
+        later = (one for at, one in self._waiting.items() if at > offset and one.namespace == event.namespace)
+        if any(isinstance(one.body, Pin | Unpin) for one in later):
+            rebuild.abandon()
+            return Refuse(offset=offset, event=event, reason="another decision came before it was rebuilt")
+        match rebuild.result:
+            case None:
+                return None
+            case NotRebuiltError() as error:
+                return Refuse(offset=offset, event=event, reason=str(error))
+            case records:
+                return CarryOut(offset=offset, event=event, pinned=records)

@@ -1,0 +1,166 @@
+"""Rebuilds a former version of a namespace from the log, on a thread of its own, for a pin."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from consumers.errors import NotRebuiltError
+from consumers.materializer.conversion import converter_name
+from consumers.materializer.decisions import pin_of, stands
+from consumers.materializer.replay import Replay
+from runtime.kafka_reader import LARGE_RECORDS, read_range
+from schemas.errors import UndecodableRecordError
+from schemas.topics import CONTROL_EVENTS, SNAPSHOT_HISTORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from confluent_kafka import Message
+
+    from consumers.settings import ConversionSettings, GuardSettings
+    from runtime.settings import KafkaSettings
+    from schemas.avro_codec import Codecs
+    from schemas.control import ControlEvent
+    from schemas.events import Namespace
+    from schemas.records import Manifest, ResourceRecord
+
+    Records = dict[tuple[str, str], ResourceRecord]
+
+_log = structlog.get_logger()
+
+
+class Wanted(NamedTuple):
+    """A pin that waits: where it stands in the control topic, and what it asks for."""
+
+    partition: int
+    offset: int
+    event: ControlEvent
+    version: dict[str, int]
+
+
+class Rebuilding:
+    """One version being rebuilt; `result` is None until it is done, then the records or why there are none.
+
+    Reads without a group and commits nothing. Ends early when it is abandoned.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        codecs: Codecs,
+        conversion: ConversionSettings,
+        guard: GuardSettings,
+        wanted: Wanted,
+    ) -> None:
+        self._kafka = kafka
+        self._codecs = codecs
+        self._conversion = conversion
+        self._guard = guard
+        self.wanted = wanted
+        self.result: Records | NotRebuiltError | None = None
+        self._abandoned = threading.Event()
+        threading.Thread(target=self._run, name=f"rebuild-{wanted.event.namespace}", daemon=True).start()
+
+    def abandon(self) -> None:
+        """It is no longer wanted."""
+        self._abandoned.set()
+
+    def _run(self) -> None:
+        try:
+            self.result = self._rebuild()
+        except NotRebuiltError as error:
+            self.result = error
+        except KafkaException as error:
+            self.result = NotRebuiltError(f"Kafka failed: {error.args[0].str()}")
+        except Exception as error:  # noqa: BLE001 - a fault of ours: it is logged, and the partition goes on
+            _log.exception("rebuilding failed", namespace=self.wanted.event.namespace)
+            self.result = NotRebuiltError(f"{type(error).__name__}: {error}")
+
+    def _rebuild(self) -> Records:
+        consumer = Consumer(
+            self._kafka.client_config("shiplog-rebuild")
+            | {
+                "group.id": "shiplog-rebuild-unused",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "error",
+                **LARGE_RECORDS,
+            }
+        )
+        try:
+            manifest = self._find(consumer, self.wanted.event.namespace, self.wanted.version)
+            replay = Replay(self._conversion, self._guard, manifest)
+            for topic, last in manifest.folded_to.items():
+                for message in self._read(consumer, topic, manifest.recover_from.get(topic, 0), last + 1):
+                    self._fold(replay, message)
+            digest, records = replay.snapshot()
+        finally:
+            consumer.close()
+        if digest != manifest.digest:
+            raise NotRebuiltError(f"the log gives {digest} for it, and {manifest.digest} was recorded")
+        return records
+
+    def _fold(self, replay: Replay, message: Message) -> None:
+        try:
+            event = self._codecs.registry_event.decode(message.value())
+        except UndecodableRecordError:
+            return  # set aside when it was first read
+        replay.apply(message.topic() or "", message.offset() or 0, event)
+
+    def _find(self, consumer: Consumer, namespace: Namespace, version: dict[str, int]) -> Manifest:
+        """The manifest of that version, or the one whose content it kept when the namespace stood."""
+        events = {topic: offset for topic, offset in version.items() if topic != CONTROL_EVENTS}
+        same_content: Manifest | None = None
+        first, end = self._watermarks(consumer, SNAPSHOT_HISTORY)
+        first = max(first, self._history_offset(consumer, events))
+        for message in self._read(consumer, SNAPSHOT_HISTORY, first, end):
+            if message.key() != namespace.encode():
+                continue
+            manifest = self._codecs.manifest.decode(message.value())
+            if not stands(manifest.decisions) and events.items() <= manifest.version.items():
+                same_content = manifest
+            if manifest.version != version:
+                continue
+            if (pin := pin_of(manifest.decisions)) is not None:
+                return self._find(consumer, namespace, pin.version)
+            found = manifest if not stands(manifest.decisions) else same_content
+            if found is None or found.digest != manifest.digest:
+                raise NotRebuiltError("the version that it stood at is no longer in the history")
+            if found.converter != converter_name(self._conversion, self._guard):
+                raise NotRebuiltError(
+                    f"it was made with other settings or by another converter: {found.converter}"
+                )
+            if not found.recover_from:
+                raise NotRebuiltError("its manifest does not say where its fold begins: it is of an older shiplog")
+            return found
+        raise NotRebuiltError("it is not in the history")
+
+    def _history_offset(self, consumer: Consumer, version: dict[str, int]) -> int:
+        """Where in the history a version can stand at the earliest: when its own events were written."""
+        times = []
+        for topic, offset in version.items():
+            first, end = self._watermarks(consumer, topic)
+            if first <= offset < end:
+                times += [message.timestamp()[1] for message in self._read(consumer, topic, offset, offset + 1)]
+        if not times:
+            raise NotRebuiltError("its events are no longer in the log")
+        asked = TopicPartition(SNAPSHOT_HISTORY, self.wanted.partition, max(times) - 1000)
+        return max(0, consumer.offsets_for_times([asked], timeout=10)[0].offset)
+
+    def _watermarks(self, consumer: Consumer, topic: str) -> tuple[int, int]:
+        found = consumer.get_watermark_offsets(TopicPartition(topic, self.wanted.partition), timeout=10)
+        return found or (0, 0)
+
+    def _read(self, consumer: Consumer, topic: str, first: int, end: int) -> Iterator[Message]:
+        earliest, latest = self._watermarks(consumer, topic)
+        if first < earliest:
+            raise NotRebuiltError(f"it needs {topic} from offset {first}, and the log begins at {earliest}")
+        for message in read_range(consumer, TopicPartition(topic, self.wanted.partition), first, min(end, latest)):
+            if self._abandoned.is_set():
+                raise NotRebuiltError("abandoned: another decision came")
+            yield message

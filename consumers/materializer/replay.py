@@ -1,0 +1,52 @@
+"""A snapshot once more: folds the events that a manifest names, and compares. Pure.
+
+A manifest says where its fold has to begin, how far it had got, and which decisions bore on it: that and the log
+are all it takes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from consumers.materializer.fold import Fold
+from consumers.materializer.view import NamespaceView, Occasion
+from schemas.control import Release
+
+if TYPE_CHECKING:
+    from consumers.settings import ConversionSettings, GuardSettings
+    from schemas.events import RegistryEvent
+    from schemas.records import Manifest, ResourceRecord
+
+
+class Replay:
+    """Arrives at a manifest's content again; the manifest is of a namespace that does not stand.
+
+    Give it the partition's events from `manifest.recover_from` up to `manifest.folded_to`, each topic in order, of
+    all namespaces in the partition: a guard counts them together.
+    """
+
+    def __init__(self, conversion: ConversionSettings, guard: GuardSettings, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._fold = Fold(conversion, guard)
+        self._view = NamespaceView(manifest.namespace, conversion)
+        releases = [one for one in manifest.decisions if isinstance(one.event.body, Release)]
+        self._fold.schedule(releases)
+        self._fold.state.decisions[manifest.namespace] = tuple(
+            one for one in manifest.decisions if one not in releases
+        )
+
+    def apply(self, topic: str, offset: int, event: RegistryEvent) -> None:
+        """Folds in an event; those outside of what the manifest names are passed over."""
+        first = self._manifest.recover_from.get(topic, 0)
+        if first <= offset <= self._manifest.folded_to.get(topic, -1):
+            self._fold.apply(topic, offset, event)
+
+    def snapshot(self) -> tuple[str, dict[tuple[str, str], ResourceRecord]]:
+        """The digest and the records, once all events are folded in; equal digests prove equal content."""
+        occasion = Occasion("replay", converter=self._manifest.converter)
+        update = self._view.update_all(self._fold.state, occasion)
+        if update is None:
+            return "", {}
+        return update.manifest.digest, {
+            name: record for name, record in update.records.items() if record is not None
+        }

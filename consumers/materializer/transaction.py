@@ -1,0 +1,119 @@
+"""Writes a batch to Kafka in one transaction: resources, manifests, history, quarantine, consumed offsets."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from confluent_kafka import Producer
+
+from consumers import metrics
+from schemas.topics import (
+    MAX_RECORD_BYTES,
+    QUARANTINE,
+    SNAPSHOT_HISTORY,
+    SNAPSHOTS,
+    ManifestKey,
+    ResourceKey,
+)
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, TopicPartition
+
+    from consumers.materializer.view import NamespaceView, Update
+    from consumers.settings import MaterializerSettings
+    from runtime.settings import KafkaSettings
+    from schemas.avro_codec import Codecs
+    from schemas.records import Quarantined
+
+_KAFKA_TIMEOUT_S = 10.0
+"""No operation is worth waiting longer for: a fresh start is the surer way back."""
+
+
+class NamespaceUpdate(NamedTuple):
+    """An update, its view, and the partition that it goes to."""
+
+    partition: int
+    view: NamespaceView
+    update: Update
+
+
+class TransactionWriter:
+    """A transactional producer; whoever has its name next fences it, and aborts what it left open.
+
+    Raises KafkaException where Kafka fails: then it is of no more use.
+    """
+
+    def __init__(
+        self, kafka: KafkaSettings, settings: MaterializerSettings, codecs: Codecs, client_id: str
+    ) -> None:
+        self._codecs = codecs
+        self._producer = Producer(
+            kafka.client_config(client_id)
+            | {
+                "transactional.id": client_id,
+                "transaction.timeout.ms": int(settings.transaction_timeout_s * 1000),
+                # The next transaction's first request meets the last one's markers being written, and backs off:
+                # by default for 100 ms, which would be most of a change's way to the Pilot.
+                "retry.backoff.ms": 2,
+                "retry.backoff.max.ms": 10,
+                "linger.ms": 0,
+                "compression.type": "lz4",
+                "message.max.bytes": MAX_RECORD_BYTES,
+                "queue.buffering.max.messages": 1_000_000,
+                "queue.buffering.max.kbytes": 1024 * 1024,
+            }
+        )
+
+    def start(self) -> None:
+        """Takes the name over."""
+        self._producer.init_transactions(_KAFKA_TIMEOUT_S)
+
+    def commit(
+        self,
+        updates: list[NamespaceUpdate],
+        quarantined: list[Quarantined],
+        offsets: list[TopicPartition],
+        consumer: Consumer,
+    ) -> None:
+        """Writes all of it or nothing, and tells the views what stands published now."""
+        started = time.monotonic()
+        self._producer.begin_transaction()
+        for number, _, update in updates:
+            self._write(number, update)
+        for record in quarantined:
+            self._producer.produce(QUARANTINE, key=record.key, value=self._codecs.quarantined.encode(record))
+        if offsets:
+            self._producer.send_offsets_to_transaction(
+                offsets, consumer.consumer_group_metadata(), _KAFKA_TIMEOUT_S
+            )
+        self._producer.commit_transaction(_KAFKA_TIMEOUT_S)
+        metrics.TRANSACTIONS.labels("committed").inc()
+        metrics.COMMIT_SECONDS.observe(time.monotonic() - started)
+        for _, view, update in updates:
+            view.published(update)
+            metrics.VERSIONS.inc()
+            metrics.RESOURCES_WRITTEN.inc(len(update.records))
+            metrics.EVENT_TO_SNAPSHOT.observe(max(0.0, time.time() - update.manifest.observed_at / 1e6))
+
+    def _write(self, number: int, update: Update) -> None:
+        namespace = update.manifest.namespace
+        for (collection, name), record in update.records.items():
+            self._produce(
+                SNAPSHOTS,
+                number,
+                ResourceKey(namespace, collection, name).encode(),
+                None if record is None else self._codecs.resource.encode(record),
+            )
+        manifest = self._codecs.manifest.encode(update.manifest)
+        self._produce(SNAPSHOTS, number, ManifestKey(namespace).encode(), manifest)
+        self._produce(SNAPSHOT_HISTORY, number, namespace.encode(), manifest)
+
+    def _produce(self, topic: str, partition: int, key: bytes, value: bytes | None) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, partition=partition, key=key, value=value)
+            except BufferError:
+                self._producer.poll(0.1)
+            else:
+                return
