@@ -16,6 +16,7 @@ from runtime.lifecycle import configure_logging, run_async, run_threaded, tune_g
 from schemas.errors import SchemaError
 from schemas.topics import TopicSettings, topic_settings
 from shiplog import __version__
+from shiplog.control.command import app as control_app
 from shiplog.errors import CommandError
 from shiplog.settings import Settings, read_settings
 from shiplog.up import up
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 topics_app = typer.Typer(help="Creates and checks the Kafka topics.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
+app.add_typer(control_app, name="control")
 app.command()(up)
 app.command()(watch)
 

@@ -2,7 +2,8 @@
 
 CommandError
 ├── PrerequisiteError   a program, a jar or a port that a command needs is missing or taken
-└── StackError          a part of the local stack did not start, or ended
+├── StackError          a part of the local stack did not start, or ended
+└── DecisionRefusedError    an operator's decision can't be carried out
 """
 
 
@@ -16,3 +17,7 @@ class PrerequisiteError(CommandError):
 
 class StackError(CommandError):
     """A part of the local stack did not start, or ended."""
+
+
+class DecisionRefusedError(CommandError):
+    """An operator's decision can't be carried out; the text says why."""

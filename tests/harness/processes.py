@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -99,6 +101,17 @@ class Processes:
         process.start()
         self.started.append(process)
         return process
+
+    def control(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The outcome of `shiplog control` with these arguments."""
+        return subprocess.run(
+            [sys.executable, "-m", "shiplog", "control", *arguments],
+            env={**os.environ, "SHIPLOG_KAFKA__SERVERS": self.kafka.servers},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
 
     def start_all(self) -> tuple[Process, Process, Process]:
         """A listener, a materializer and a gateway, ready."""

@@ -50,8 +50,8 @@ changes = st.lists(st.tuples(keys, st.one_of(services, st.none())), max_size=20)
 class Publisher(Log):
     """Publishes registries as a listener does: keyframes, then what differs."""
 
-    def __init__(self, guard: GuardSettings = UNGUARDED) -> None:
-        super().__init__(CONVERSION, guard=guard)
+    def __init__(self, guard: GuardSettings = UNGUARDED, datacenter: str = "dc1") -> None:
+        super().__init__(CONVERSION, guard=guard, datacenter=datacenter)
         self.stated: dict[ServiceKey, StatedService] = {}
 
     def lay(self, registry: dict[ServiceKey, tuple[Instance, ...]]) -> None:

@@ -1,0 +1,1 @@
+"""Operators' decisions from the command line."""

@@ -1,0 +1,262 @@
+"""Snapshots are a function of the log and of the decisions: whatever operators do, each can be had again."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consumers.materializer.partition import MaterializedPartition
+from consumers.materializer.replay import Replay
+from consumers.materializer.view import PublishedNamespace
+from consumers.settings import ConversionSettings, ExpectedSettings, GuardSettings
+from schemas.control import (
+    ControlEvent,
+    ExcludeDatacenter,
+    Freeze,
+    IncludeDatacenter,
+    Pin,
+    Release,
+    Unfreeze,
+    Unpin,
+)
+from tests.property.test_fold import Publisher, keys, registries, services
+from tests.unit.conversions import PUBLIC
+
+if TYPE_CHECKING:
+    from consumers.materializer.view import Update
+    from schemas.control import ControlBody
+    from schemas.events import RegistryEvent
+    from schemas.records import Manifest, ResourceRecord
+
+CONVERSION = ConversionSettings()
+SCOPE = {"max_share": 0.5, "min_size": 2, "window_s": 4e-6, "deadline_s": 12e-6}
+GUARD = GuardSettings.model_validate({"service": SCOPE, "namespace": SCOPE, "datacenter": SCOPE})
+DATACENTERS = ("dc1", "dc2")
+
+datacenters = st.sampled_from(DATACENTERS)
+releases = st.builds(
+    Release,
+    scope=st.sampled_from(["service", "namespace", "datacenter"]),
+    datacenter=datacenters,
+    service=keys.map(lambda key: f"{key.group}@@{key.service}"),
+)
+decisions = st.one_of(
+    st.just(Freeze()),
+    st.just(Unfreeze()),
+    st.integers(0, 50).map(lambda back: Pin(version={"back": back})),
+    st.just(Unpin()),
+    releases,
+    releases,
+    st.builds(ExcludeDatacenter, datacenter=datacenters),
+    st.builds(IncludeDatacenter, datacenter=datacenters),
+)
+steps = st.lists(
+    st.one_of(
+        st.tuples(datacenters, keys, st.one_of(services, st.none())),
+        st.tuples(datacenters, keys, st.one_of(services, st.none())),
+        st.tuples(datacenters, st.just("lay"), st.none()),
+        st.tuples(st.just("decide"), decisions, st.none()),
+    ),
+    max_size=40,
+)
+
+
+def topic_of(datacenter: str) -> str:
+    """Each datacenter's events are mirrored in a topic of their own."""
+    return f"{datacenter}.events"
+
+
+@dataclass
+class World:
+    """Two datacenters' logs, operators, and a partition that is published after each event."""
+
+    partition: MaterializedPartition = field(default_factory=lambda: partition({}))
+    publishers: dict[str, Publisher] = field(
+        default_factory=lambda: {name: Publisher(datacenter=name) for name in DATACENTERS}
+    )
+    folded: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DATACENTERS, 0))
+    records: dict[tuple[str, str], ResourceRecord] = field(default_factory=dict)
+    history: list[tuple[Manifest, dict[tuple[str, str], ResourceRecord]]] = field(default_factory=list)
+    decided: int = 0
+
+    def catch_up(self) -> None:
+        """Folds and publishes what the datacenters have written."""
+        for name, publisher in self.publishers.items():
+            for offset in range(self.folded[name], len(publisher.events)):
+                self.partition.apply(topic_of(name), offset, publisher.events[offset])
+                self.publish([update for _, update in self.partition.updates()])
+            self.folded[name] = len(publisher.events)
+
+    def publish(self, updates: list[Update]) -> None:
+        """Takes the updates in as a committed transaction would be."""
+        for update in updates:
+            self.partition.views[PUBLIC].published(update)
+            self.records |= {name: record for name, record in update.records.items() if record is not None}
+            for name in [name for name, record in update.records.items() if record is None]:
+                del self.records[name]
+            self.history.append((update.manifest, dict(self.records)))
+
+    def decide(self, body: ControlBody) -> None:
+        """An operator's decision; a pin goes back so many versions."""
+        pinned = None
+        if isinstance(body, Pin):
+            manifest, pinned = self.history[-1 - body.version["back"] % len(self.history)]
+            body = Pin(version=manifest.version)
+        event = ControlEvent(namespace=PUBLIC, author="a", reason="r", issued_at=0, body=body)
+        assert self.partition.refusal(self.decided, event) is None
+        self.publish([update for _, update in self.partition.decide(self.decided, event, pinned)])
+        self.decided += 1
+
+
+def partition(published: dict[str, PublishedNamespace]) -> MaterializedPartition:
+    """A partition with what stands published."""
+    made = MaterializedPartition(
+        number=0,
+        settings=CONVERSION,
+        guard=GUARD,
+        expected=ExpectedSettings(),
+        published=published,  # type: ignore[arg-type]
+        live_from={},
+    )
+    made.recovering = False
+    return made
+
+
+def lived(first: dict, script: list) -> World:
+    """A world in which all of that happened."""
+    world = World()
+    for publisher in world.publishers.values():
+        publisher.lay(first)
+    world.catch_up()
+    for who, what, how in script:
+        if who == "decide":
+            world.decide(what)
+        elif what == "lay":
+            world.publishers[who].lay(world.publishers[who].registry())
+        else:
+            world.publishers[who].change(what, how)
+        world.catch_up()
+    return world
+
+
+@given(first=registries.filter(bool), script=steps)
+@settings(max_examples=150, deadline=None)
+def test_each_manifest_and_the_log_give_its_snapshot_again(first, script) -> None:
+    """From where the manifest says, with the decisions that it names, in any order of datacenters."""
+    world = lived(first, script)
+    for manifest, records in world.history:
+        if manifest.frozen:
+            continue
+        replay = Replay(CONVERSION, GUARD, manifest)
+        for name, publisher in reversed(world.publishers.items()):
+            for offset, event in enumerate(publisher.events):
+                replay.apply(topic_of(name), offset, event)
+        digest, rebuilt = replay.snapshot()
+        assert rebuilt == records
+        assert digest in {manifest.digest, ""}
+
+
+@given(first=registries.filter(bool), script=steps)
+@settings(max_examples=150, deadline=None)
+def test_a_frozen_or_pinned_namespace_stands(first, script) -> None:
+    """While it does, no manifest has another content than the one before, but the pin's own."""
+    world = lived(first, script)
+    for (before, _), (after, _) in zip(world.history, world.history[1:], strict=False):
+        if before.frozen and after.frozen and after.reason != "control: Pin":
+            assert after.digest == before.digest
+        assert after.version != before.version
+
+
+@given(first=registries.filter(bool), script=steps)
+@settings(max_examples=150, deadline=None)
+def test_a_restart_at_any_point_finds_what_stands_published(first, script) -> None:
+    """Decisions in force and released holds come back from the manifest, and nothing is published anew."""
+    world = lived(first, script)
+    manifest = world.history[-1][0]
+    standing = PublishedNamespace(
+        versions={name: record.version for name, record in world.records.items()}, manifest=manifest
+    )
+    again = partition({PUBLIC: standing})
+    for name, publisher in world.publishers.items():
+        start = world.partition.recovery_offset(topic_of(name))
+        for offset, event in enumerate(publisher.events[start:], start=start):
+            again.apply(topic_of(name), offset, event)
+    assert [update.records for _, update in again.recovered()] == []
+    assert again.refusal(world.decided, _nothing()) is None
+    if world.decided:
+        assert again.refusal(world.decided - 1, _nothing()) == "", "it would be carried out twice"
+    assert [hold.where for _, hold in sorted(again.holds(), key=str)] == [
+        hold.where for _, hold in sorted(world.partition.holds(), key=str)
+    ]
+
+
+@given(first=registries, scripts=st.tuples(steps, steps), seed=st.integers(0, 99))
+@settings(max_examples=100, deadline=None)
+def test_the_order_across_datacenters_does_not_matter(first, scripts, seed) -> None:
+    """However two topics are read side by side, the snapshot at their ends is the same."""
+    logs: dict[str, list[RegistryEvent]] = {}
+    for name, script in zip(DATACENTERS, scripts, strict=True):
+        publisher = Publisher(datacenter=name)
+        publisher.lay(first)
+        for _, what, how in script:
+            if what == "lay":
+                publisher.lay(publisher.registry())
+            elif isinstance(what, tuple):
+                publisher.change(what, how)  # type: ignore[arg-type]
+        logs[name] = publisher.events
+    outcomes = []
+    in_turn = [name for name, events in logs.items() for _ in events]
+    mixed = list(in_turn)
+    random.Random(seed).shuffle(mixed)
+    for order in (in_turn, list(reversed(in_turn)), mixed):
+        world = partition({})
+        offsets = dict.fromkeys(DATACENTERS, 0)
+        for name in order:
+            world.apply(topic_of(name), offsets[name], logs[name][offsets[name]])
+            offsets[name] += 1
+        updates = [update for _, update in world.recovered()]
+        outcomes.append([(u.manifest.digest, u.manifest.version, u.manifest.holds) for u in updates])
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+def _nothing() -> ControlEvent:
+    return ControlEvent(namespace=PUBLIC, author="", reason="", issued_at=0, body=Unfreeze())
+
+
+@given(first=registries.filter(bool), says=st.integers(0, 9))
+@settings(max_examples=30, deadline=None)
+def test_expected_datacenters_are_waited_for(first, says) -> None:
+    """A namespace is first published when all have stated it or the grace is over; the manifest names the missing.
+
+    The clock is that of the log: an event a microsecond.
+    """
+    grace = 5
+    made = partition({})
+    made.expected = ExpectedSettings(datacenters=DATACENTERS, grace_s=grace / 1e6)
+    one, other = (Publisher(datacenter=name) for name in DATACENTERS)
+    one.lay(first)
+    stated_at = len(one.events) - 1
+    while len(one.events) <= stated_at + 10:
+        one.lay(first)
+    published: dict[int, Manifest] = {}
+    other_stated = False
+    for offset, event in enumerate(one.events):
+        made.apply(topic_of("dc1"), offset, event)
+        for _, update in made.updates():
+            published.setdefault(offset, update.manifest)
+        if offset == stated_at + says and not published:
+            other.lay(first)
+            for at, stated in enumerate(other.events):
+                made.apply(topic_of("dc2"), at, stated)
+            other_stated = True
+            for _, update in made.updates():
+                published[offset] = update.manifest
+    at, manifest = min(published.items())
+    if other_stated:
+        assert (at, manifest.missing) == (stated_at + says, ())
+    else:
+        assert (at, manifest.missing) == (stated_at + grace, ("dc2",))
