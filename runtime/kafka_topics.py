@@ -79,7 +79,7 @@ class TopicKeeper:
 
     def _faults(self, topic: TopicSettings, present: dict[str, int], policies: dict[str, str]) -> list[str]:
         if topic.name not in present:
-            return [f"topic {topic.name} does not exist: run `shiplog topics ensure`"]
+            return [] if topic.is_mirrored else [f"topic {topic.name} does not exist: run `shiplog topics ensure`"]
         faults = []
         wanted_policy = "compact" if topic.cleanup is Cleanup.COMPACT else "delete"
         if policies[topic.name] != wanted_policy:

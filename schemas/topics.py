@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.errors import UndecodableRecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 REGISTRY_EVENTS = "shiplog.registry.events"
 CONTROL_EVENTS = "shiplog.control.events"
@@ -31,12 +34,16 @@ class Cleanup(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSettings:
-    """How a topic must be set up; `retention_ms` -1 keeps for ever and is not read for compacted topics."""
+    """How a topic must be set up; `retention_ms` -1 keeps for ever and is not read for compacted topics.
+
+    A mirrored one is made by others, and may appear later.
+    """
 
     name: str
     cleanup: Cleanup
     retention_ms: int = _FOREVER
     carries_namespaces: bool = True
+    is_mirrored: bool = False
 
     def config(self) -> dict[str, str]:
         """The settings as Kafka names them."""
@@ -63,6 +70,15 @@ def topic_settings(*, event_retention_days: int = 30) -> tuple[TopicSettings, ..
         TopicSettings(name=SNAPSHOT_HISTORY, cleanup=Cleanup.DELETE, retention_ms=days),
         TopicSettings(name=DELIVERIES, cleanup=Cleanup.DELETE, retention_ms=days, carries_namespaces=False),
         TopicSettings(name=QUARANTINE, cleanup=Cleanup.DELETE, retention_ms=days, carries_namespaces=False),
+    )
+
+
+def mirrored_topic_settings(names: Iterable[str]) -> tuple[TopicSettings, ...]:
+    """The event topics among these that come from other datacenters."""
+    return tuple(
+        TopicSettings(name=name, cleanup=Cleanup.DELETE, is_mirrored=True)
+        for name in names
+        if name != REGISTRY_EVENTS
     )
 
 

@@ -86,6 +86,7 @@ class Engine:
                 "partition.assignment.strategy": "range",
                 "session.timeout.ms": 6000,
                 "heartbeat.interval.ms": 1500,
+                "topic.metadata.refresh.interval.ms": 10_000,  # when another datacenter's topic appears
                 **LARGE_RECORDS,
             }
         )
@@ -200,8 +201,7 @@ class Engine:
         for message in messages:
             error = message.error()
             if error is not None:
-                if error.code() != KafkaError._PARTITION_EOF and not error.retriable():  # noqa: SLF001
-                    raise KafkaException(error)
+                self._note(message, error)
                 continue
             topic, number, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
             partition = self._partitions.get(number)
@@ -222,6 +222,14 @@ class Engine:
                 # Events of this batch behind the last commit must not be compared with what stands published.
                 self._recover(partition, quarantined)
         return quarantined
+
+    def _note(self, message: Message, error: KafkaError) -> None:
+        """An error among the records; raises what a fresh start may mend."""
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and message.topic() in self._settings.event_topics:
+            # A datacenter whose events are not mirrored yet keeps the others waiting for nothing.
+            _log.warning("an event topic does not exist yet; it is joined when it does", topic=message.topic())
+        elif error.code() != KafkaError._PARTITION_EOF and not error.retriable():  # noqa: SLF001
+            raise KafkaException(error)
 
     def _recover(self, partition: MaterializedPartition, quarantined: list[Quarantined]) -> None:
         """Ends a recovery; commits what differs with all that was folded so far, for offsets cover it all."""

@@ -18,7 +18,7 @@ from runtime.admin_http import AdminServer
 from runtime.kafka_topics import TopicKeeper
 from runtime.lifecycle import Readiness
 from schemas import avro_codec
-from schemas.topics import topic_settings
+from schemas.topics import mirrored_topic_settings, topic_settings
 
 if TYPE_CHECKING:
     import threading
@@ -68,7 +68,10 @@ class Materializer:
         admin = AdminServer(self._settings.admin, self._readiness, {"partitions": lambda _: self._status})
         admin.start()
         TopicKeeper(self._kafka, self._topics).check(
-            topic_settings(event_retention_days=self._topics.event_retention_days)
+            (
+                *topic_settings(event_retention_days=self._topics.event_retention_days),
+                *mirrored_topic_settings(self._settings.event_topics),
+            )
         )
         while not stop.is_set():
             engine = Engine(self._kafka, self._settings, self._conversion, self._codecs, self._instance)

@@ -12,13 +12,15 @@ _POMS = Path(__file__).parent / "jars"
 _COMPLETE = ".complete"
 
 
-def bring_jars(system: str, folder: Path) -> Path:
+def bring_jars(system: str, folder: Path, poms: Path = _POMS) -> Path:
     """The folder with the jars of `kafka` or `nacos`; fetched when it is not there whole for the present pom.
+
+    `poms` holds a folder with a pom for each system.
 
     Raises:
         PrerequisiteError: Maven is missing, or can't fetch them.
     """
-    pom = _POMS / system / "pom.xml"
+    pom = poms / system / "pom.xml"
     target = (folder / system).absolute()
     marker = target / _COMPLETE
     if marker.exists() and marker.read_text() == pom.read_text():
