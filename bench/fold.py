@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from consumers.materializer.fold import Fold
+from consumers.materializer.fold_state import Touched
 from consumers.materializer.view import NamespaceView, Occasion
 from consumers.settings import ConversionSettings, GuardSettings
 from producers.listener.diff import diff, state
@@ -82,7 +83,7 @@ def report(records: list[bytes], first: int, batch: int) -> None:
     changes = fold.state.changes[NAMESPACE]
     publish(view, fold, changes.dirty)
     settle_memory()
-    changes.dirty = set()
+    changes.dirty = Touched()
     spent = dict.fromkeys(("decode", "fold", "view", "encode"), 0.0)
     end = min(len(records), first + 2000) if batch == 1 else len(records)
     for start in range(first, end, batch):
@@ -92,7 +93,7 @@ def report(records: list[bytes], first: int, batch: int) -> None:
         for offset, event in enumerate(events, start=start):
             fold.apply(TOPIC, offset, event)
         clock.append(time.perf_counter())
-        dirty, changes.dirty = changes.dirty, set()
+        dirty, changes.dirty = changes.dirty, Touched()
         update = view.update(fold.state, dirty, Occasion("bench"))
         clock.append(time.perf_counter())
         if update is not None:
@@ -109,7 +110,7 @@ def report(records: list[bytes], first: int, batch: int) -> None:
     print(f"batches of {batch:5}: {count / sum(spent.values()):8,.0f} events/s   {steps}", flush=True)
 
 
-def publish(view: NamespaceView, fold: Fold, dirty: set[ServiceKey]) -> None:
+def publish(view: NamespaceView, fold: Fold, dirty: Touched) -> None:
     """Takes the first snapshot as published."""
     update = view.update(fold.state, dirty, Occasion("bench"))
     if update is not None:

@@ -35,4 +35,5 @@ HOLDS_ENDED = Counter(
 DECISIONS = Counter(
     "shiplog_materializer_decisions_total", "Operators' decisions, by kind and outcome.", ["kind", "outcome"]
 )
+CONFLICTS = Gauge("shiplog_materializer_conflicts", "Resources that several want to state.")
 SUSPECT = Gauge("shiplog_materializer_suspect_namespaces", "Namespaces with a hole in their events.")

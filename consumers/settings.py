@@ -44,6 +44,9 @@ class ConversionSettings(Section):
     zone_key: str = "zone"
     network_key: str = "network"
     datacenters: dict[str, DatacenterSettings] = Field(default_factory=dict)
+    config_groups: tuple[str, ...] = Field(
+        default=("ISTIO",), description="groups, or patterns, whose config items hold Istio's YAML"
+    )
 
     @field_validator("host", "name", "istio_namespace")
     @classmethod

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers import metrics
 from consumers.materializer.decision_queue import CarryOut, DecisionQueue, Refuse
+from consumers.materializer.fold import Outcome
 from consumers.materializer.guard import Scope
 from consumers.materializer.partition import MaterializedPartition
 from consumers.materializer.rebuilding import Rebuilding, Wanted
@@ -74,6 +75,7 @@ class Engine:
         self._closing = False
         self._fault: KafkaException | None = None
         self._holds: set[str] = set()
+        self._conflicts: set[str] = set()
         self._consumer = Consumer(
             kafka.client_config(self._client_id)
             | {
@@ -217,7 +219,14 @@ class Engine:
                 if not partition.recovering:  # else it was set aside when it was first read
                     quarantined.append(self._quarantine(message, fault))
             else:
-                partition.apply(topic, offset, event)
+                if partition.apply(topic, offset, event) is Outcome.BAD_ITEM:
+                    faults = [
+                        UndecodableRecordError("bad_item", f"{key.group}/{key.data_id}, {fault}")
+                        for key, fault in partition.take_faults()
+                    ]
+                    quarantined += [
+                        self._quarantine(message, fault) for fault in faults if not partition.recovering
+                    ]
             if partition.recovering and partition.has_caught_up():
                 # Events of this batch behind the last commit must not be compared with what stands published.
                 self._recover(partition, quarantined)
@@ -350,11 +359,22 @@ class Engine:
     def _report_to(self, report: Report) -> None:
         partitions = self._partitions.values()
         self._report_holds()
+        self._report_conflicts()
         metrics.SUSPECT.set(sum(p.suspect for p in partitions))
         metrics.NAMESPACES.set(sum(len(p.views) for p in partitions))
         metrics.RESOURCES.set(sum(len(v.versions) for p in partitions for v in p.views.values()))
         ready = bool(partitions) and not any(partition.recovering for partition in partitions)
         report({str(p.number): p.status() for p in partitions}, ready)
+
+    def _report_conflicts(self) -> None:
+        """Resources that several config items, or an item and a service, want to state."""
+        present = {
+            name: who for partition in self._partitions.values() for name, who in partition.conflicts().items()
+        }
+        for name in present.keys() - self._conflicts:
+            _log.warning("conflict: the first has the resource", resource=name, claimants=present[name])
+        self._conflicts = set(present)
+        metrics.CONFLICTS.set(len(present))
 
     def _report_holds(self) -> None:
         """Open and ended holds, as metrics; in the log, when they come and go."""

@@ -17,21 +17,28 @@ matter. Theory of operation, for one datacenter and namespace:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from consumers.materializer.conversion.endpoint import fold_instance
-from consumers.materializer.decisions import excluded, held_place, in_force, stands
+from consumers.materializer.decisions import held_place, in_force
+from consumers.materializer.fold_state import (
+    DatacenterState,
+    NamespaceChanges,
+    NamespaceState,
+    PartitionState,
+    Sync,
+    Touched,
+)
+from consumers.materializer.folded_item import fold_item, holds_resources
 from consumers.materializer.folded_service import FoldedService
-from consumers.materializer.guard import Guard, Keyframe, Place, Scope
+from consumers.materializer.guard import Guard, Keyframe, Place
 from schemas.control import ControlEvent, Decision, ExcludeDatacenter, IncludeDatacenter, Release
 from schemas.digests import SERVICE_DIGEST_MODULUS
 from schemas.events import (
     ConfigGone,
     ConfigKey,
     ConfigState,
-    Datacenter,
     Heartbeat,
     Link,
     Namespace,
@@ -41,7 +48,6 @@ from schemas.events import (
     ServiceGone,
     ServiceKey,
     ServiceState,
-    SessionId,
     SyncCompleted,
     SyncStarted,
 )
@@ -50,9 +56,10 @@ from schemas.topics import CONTROL_EVENTS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from consumers.materializer.conversion.config_item import BadItemError
     from consumers.materializer.conversion.endpoint import FoldedInstance
+    from consumers.materializer.folded_item import ResourceId
     from consumers.materializer.folded_service import Transition
-    from consumers.materializer.guard import Lost
     from consumers.settings import ConversionSettings, GuardSettings
     from schemas.events import InstanceKey
 
@@ -65,121 +72,8 @@ class Outcome(StrEnum):
     DUPLICATE = "duplicate"
     MISMATCH = "mismatch"
     INCOMPLETE_KEYFRAME = "incomplete_keyframe"
+    BAD_ITEM = "bad_item"
     BEFORE_KEYFRAME = "before_keyframe"
-
-
-@dataclass(slots=True, kw_only=True)
-class _Sync:
-    """A keyframe that is being read."""
-
-    beginning: Keyframe
-    states: int = 0
-    services: set[ServiceKey] = field(default_factory=set)
-    config_states: int = 0
-    configs: set[ConfigKey] = field(default_factory=set)
-
-
-@dataclass(slots=True, kw_only=True)
-class NamespaceState:
-    """A namespace in one datacenter; `keyframes` are its whole ones, from the newest that a fold may begin at."""
-
-    first_offset: int
-    services: dict[ServiceKey, FoldedService] = field(default_factory=dict)
-    configs: dict[ConfigKey, ConfigState] = field(default_factory=dict)
-    complete: bool = False
-    completed_at: int = 0
-    suspect: bool = False
-    gone: bool = False
-    keyframes: list[Keyframe] = field(default_factory=list)
-    sync: _Sync | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class DatacenterState:
-    """What one datacenter's listener said in this partition; `topic` is where its events are read."""
-
-    topic: str
-    session: SessionId
-    epoch: int
-    sequence: int
-    guard: Guard
-    link: Link = Link.LIVE
-    observed_at: int = 0
-    namespaces: dict[Namespace, NamespaceState] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class NamespaceChanges:
-    """A namespace across datacenters: its version, and the services to be looked at again."""
-
-    version: dict[str, int] = field(default_factory=dict)
-    observed_at: int = 0
-    dirty: set[ServiceKey] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class PartitionState:
-    """The whole state of a partition's fold."""
-
-    datacenters: dict[Datacenter, DatacenterState] = field(default_factory=dict)
-    changes: dict[Namespace, NamespaceChanges] = field(default_factory=dict)
-    positions: dict[str, int] = field(default_factory=dict)
-    decisions: dict[Namespace, tuple[Decision, ...]] = field(default_factory=dict)
-    releases: list[Decision] = field(default_factory=list)
-
-    def stands(self, namespace: Namespace) -> bool:
-        """Whether operators keep what is published as it is."""
-        return stands(self.decisions.get(namespace, ()))
-
-    def decisions_over(self, namespace: Namespace) -> tuple[Decision, ...]:
-        """Those in force, and the releases that a fold needs to arrive here."""
-        releases = (
-            one
-            for one in self.releases
-            if one.event.namespace == namespace
-            or (isinstance(one.event.body, Release) and one.event.body.scope == Scope.DATACENTER)
-        )
-        return (*self.decisions.get(namespace, ()), *releases)
-
-    def counted(self, namespace: Namespace) -> dict[Datacenter, NamespaceState]:
-        """The namespace in each datacenter that has stated it as a whole and is not excluded."""
-        left_out = excluded(self.decisions.get(namespace, ()))
-        return {
-            name: here
-            for name, here in self.of_namespace(namespace).items()
-            if here.complete and name not in left_out
-        }
-
-    @property
-    def clock(self) -> int:
-        """The latest time that any record told of, in microseconds."""
-        return max((datacenter.observed_at for datacenter in self.datacenters.values()), default=0)
-
-    def missing(self, namespace: Namespace, expected: Iterable[str]) -> tuple[Datacenter, ...]:
-        """The expected datacenters that have not stated the namespace, and are not excluded."""
-        present = {name for name, here in self.of_namespace(namespace).items() if here.complete}
-        left_out = excluded(self.decisions.get(namespace, ()))
-        return tuple(Datacenter(name) for name in sorted(set(expected) - present - left_out))
-
-    def completed_at(self, namespace: Namespace) -> int:
-        """When the first datacenter had stated it as a whole."""
-        return min(here.completed_at for here in self.of_namespace(namespace).values() if here.complete)
-
-    def is_complete(self, namespace: Namespace) -> bool:
-        """Whether any datacenter has stated the namespace as a whole."""
-        return any(ns.complete for ns in self.of_namespace(namespace).values())
-
-    def held(self, datacenter: Datacenter, namespace: Namespace, key: ServiceKey) -> dict[InstanceKey, Lost]:
-        """The endpoints of a service that its guard keeps."""
-        return self.datacenters[datacenter].guard.held(Place(namespace, key))
-
-    def of_namespace(self, namespace: Namespace) -> dict[Datacenter, NamespaceState]:
-        """The namespace in each datacenter that has it, in the order of their names."""
-        return {
-            name: self.datacenters[name].namespaces[namespace]
-            for name in sorted(self.datacenters)
-            if namespace in self.datacenters[name].namespaces
-        }
 
 
 class Fold:
@@ -194,6 +88,7 @@ class Fold:
         self._guarded: set[Place] = set()
         self._default_port_name = settings.protocol.lower()
         self._scheduled: list[Decision] = []
+        self.faults: list[tuple[ConfigKey, BadItemError]] = []
         self.state = PartitionState()
 
     def apply(self, topic: str, offset: int, event: RegistryEvent) -> Outcome:
@@ -225,16 +120,17 @@ class Fold:
         namespace = event.namespace
         decision = Decision(event, offset, dict(self.state.positions))
         self.state.decisions[namespace] = in_force(self.state.decisions.get(namespace, ()), decision)
-        touched: set[ServiceKey] = set()
+        touched = Touched()
         match event.body:
             case Release():
                 self.state.releases.append(decision)
                 self._release(topic, decision)
             case ExcludeDatacenter(datacenter=datacenter) | IncludeDatacenter(datacenter=datacenter):
                 if (there := self.state.datacenters.get(datacenter)) is not None:
-                    touched = there.guard.held_services(namespace)
+                    touched.services |= there.guard.held_services(namespace)
                     if (here := there.namespaces.get(namespace)) is not None:
-                        touched |= here.services.keys()
+                        touched.services |= here.services.keys()
+                        touched.resources |= here.claims.keys()
             case _:
                 pass
         self._touch(namespace, topic, offset, event.issued_at, touched)
@@ -258,13 +154,11 @@ class Fold:
             self._guarded = there.guard.release(held_place(event.body, event.namespace))
             self._note_guarded(there, topic, decision.offset, event.issued_at)
 
-    def _touch(
-        self, namespace: Namespace, topic: str, offset: int, observed_at: int, touched: set[ServiceKey]
-    ) -> None:
+    def _touch(self, namespace: Namespace, topic: str, offset: int, observed_at: int, touched: Touched) -> None:
         changes = self.state.changes.setdefault(namespace, NamespaceChanges())
         changes.version[topic] = offset
         changes.observed_at = observed_at
-        changes.dirty |= touched
+        changes.dirty.add(touched)
 
     def _note_guarded(self, datacenter: DatacenterState, topic: str, offset: int, observed_at: int) -> None:
         """Services that look different because a hold began or ended; they may be another namespace's."""
@@ -274,7 +168,7 @@ class Fold:
         for place in self._guarded:
             namespace = datacenter.namespaces.get(place.namespace)
             if namespace is not None and namespace.complete:
-                self._touch(place.namespace, topic, offset, observed_at, {place.service})
+                self._touch(place.namespace, topic, offset, observed_at, Touched(services={place.service}))
         for name in {place.namespace for place in self._guarded}:
             namespace = datacenter.namespaces.get(name)
             if namespace is not None and namespace.gone and not datacenter.guard.holds_of(name):
@@ -326,45 +220,47 @@ class Fold:
 
     def _apply_body(
         self, datacenter: DatacenterState, namespace: NamespaceState, event: RegistryEvent, offset: int
-    ) -> tuple[Outcome, set[ServiceKey]]:
-        """Applies the event; what became of it, and the services whose content it touched."""
+    ) -> tuple[Outcome, Touched]:
+        """Applies the event; what became of it, and what content it touched."""
         body = event.body
         if not namespace.complete and namespace.sync is None and not isinstance(body, SyncStarted | NamespaceGone):
             # A recovery that begins at another namespace's keyframe: this one's is still to come.
-            return Outcome.BEFORE_KEYFRAME, set()
+            return Outcome.BEFORE_KEYFRAME, Touched()
         outcome = Outcome.APPLIED
-        touched: set[ServiceKey] = set()
+        touched = Touched()
         match body:
             case ServiceDelta(key=key):
-                outcome = self._apply_delta(event, datacenter, namespace, body, touched)
+                outcome = self._apply_delta(event, datacenter, namespace, body, touched.services)
             case ServiceState(key=key):
                 if namespace.sync is not None:
                     namespace.sync.states += 1
                     namespace.sync.services.add(key)
-                self._apply_state(event, datacenter, namespace, body, touched)
+                self._apply_state(event, datacenter, namespace, body, touched.services)
             case ServiceGone(key=key):
                 if namespace.sync is not None:
                     namespace.sync.services.discard(key)
-                self._remove(event, datacenter, namespace, key, touched)
+                self._remove(event, datacenter, namespace, key, touched.services)
             case ConfigState(key=item):
-                namespace.configs[item] = body
+                outcome = self._apply_item(event.namespace, namespace, body, touched.resources)
                 if namespace.sync is not None:
                     namespace.sync.config_states += 1
                     namespace.sync.configs.add(item)
             case ConfigGone(key=item):
-                namespace.configs.pop(item, None)
+                _remove_item(namespace, item, touched.resources)
                 if namespace.sync is not None:
                     namespace.sync.configs.discard(item)
             case SyncStarted():
                 namespace.gone = False
-                namespace.sync = _Sync(
+                namespace.sync = Sync(
                     beginning=Keyframe(offset, datacenter.guard.clock, not datacenter.guard.holds)
                 )
             case SyncCompleted():
                 outcome = self._complete(event, datacenter, namespace, body, touched)
             case NamespaceGone():
                 for key in list(namespace.services):
-                    self._remove(event, datacenter, namespace, key, touched)
+                    self._remove(event, datacenter, namespace, key, touched.services)
+                for item in list(namespace.items):
+                    _remove_item(namespace, item, touched.resources)
                 namespace.gone = True
                 if not datacenter.guard.holds_of(event.namespace):
                     del datacenter.namespaces[event.namespace]
@@ -451,6 +347,26 @@ class Fold:
             transition = service.replace(dict.fromkeys(service.instances), service.protect_threshold)
             self._note(event, datacenter, key, service, transition)
 
+    def _apply_item(
+        self, name: Namespace, namespace: NamespaceState, body: ConfigState, touched: set[ResourceId]
+    ) -> Outcome:
+        if not holds_resources(self._settings, body.key):
+            return Outcome.APPLIED
+        former = namespace.items.get(body.key)
+        item = fold_item(self._settings, name, body, former)
+        if item is former:
+            return Outcome.APPLIED
+        if former is None or former.resources != item.resources:
+            _remove_item(namespace, body.key, touched)
+            touched |= item.ids
+            for claimed in item.ids:
+                namespace.claims.setdefault(claimed, set()).add(body.key)
+        namespace.items[body.key] = item
+        if item.fault is None:
+            return Outcome.APPLIED
+        self.faults.append((body.key, item.fault))
+        return Outcome.BAD_ITEM
+
     def _note(
         self,
         event: RegistryEvent,
@@ -471,22 +387,34 @@ class Fold:
         datacenter: DatacenterState,
         namespace: NamespaceState,
         body: SyncCompleted,
-        touched: set[ServiceKey],
+        touched: Touched,
     ) -> Outcome:
         sync, namespace.sync = namespace.sync, None
         if sync is None or (sync.states, sync.config_states) != (body.services, body.config_items):
             namespace.suspect = True
             return Outcome.INCOMPLETE_KEYFRAME
         for key in namespace.services.keys() - sync.services:
-            self._remove(event, datacenter, namespace, key, touched)
-        for item in namespace.configs.keys() - sync.configs:
-            del namespace.configs[item]
+            self._remove(event, datacenter, namespace, key, touched.services)
+        for item in namespace.items.keys() - sync.configs:
+            _remove_item(namespace, item, touched.resources)
         if not namespace.complete:
             namespace.complete = True
             namespace.completed_at = event.observed_at
-            touched.update(namespace.services)
+            touched.services.update(namespace.services)
+            touched.resources.update(namespace.claims)
         namespace.suspect = False
+        if any(item.is_stale for item in namespace.items.values()):
+            sync.beginning.is_whole = False  # what such an item stated last stands before it
         namespace.keyframes.append(sync.beginning)
         reproduced = [n for n, one in enumerate(namespace.keyframes) if datacenter.guard.is_reproduced(one)]
         del namespace.keyframes[: max(reproduced, default=0)]
         return Outcome.APPLIED
+
+
+def _remove_item(namespace: NamespaceState, key: ConfigKey, touched: set[ResourceId]) -> None:
+    item = namespace.items.pop(key, None)
+    for claimed in () if item is None else item.ids:
+        touched.add(claimed)
+        namespace.claims[claimed].discard(key)
+        if not namespace.claims[claimed]:
+            del namespace.claims[claimed]

@@ -89,11 +89,15 @@ class Hold:
 
 @dataclass(slots=True)
 class Keyframe:
-    """Where a namespace's keyframe begins; quiet while no hold was open then, nor within a window of it."""
+    """Where a namespace's keyframe begins.
+
+    Quiet while no hold was open then, nor within a window of it; whole when what it states is all that counts.
+    """
 
     offset: int
     clock: int
     is_quiet: bool
+    is_whole: bool = True
 
 
 @dataclass(slots=True)
@@ -221,7 +225,7 @@ class Guard:
         A fold that begins there does not know what was before. That matters for as long as the window reaches back
         behind it, and then no more, unless a hold was open meanwhile.
         """
-        return keyframe.is_quiet and keyframe.clock + self._window_us <= self.clock
+        return keyframe.is_quiet and keyframe.is_whole and keyframe.clock + self._window_us <= self.clock
 
     def _count(self, scope: Scope, where: tuple[str, ...], difference: int) -> set[Place]:
         settings = self._of(scope)

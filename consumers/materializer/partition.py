@@ -12,7 +12,8 @@ import structlog
 
 from consumers import metrics
 from consumers.materializer.conversion import converter_name
-from consumers.materializer.fold import Fold, NamespaceChanges, Outcome
+from consumers.materializer.fold import Fold, Outcome
+from consumers.materializer.fold_state import NamespaceChanges, Touched
 from consumers.materializer.recovery import recovery_offset
 from consumers.materializer.view import NamespaceView, Occasion
 from schemas.control import Pin, Release
@@ -21,11 +22,12 @@ from schemas.topics import CONTROL_EVENTS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from consumers.materializer.conversion.config_item import BadItemError
     from consumers.materializer.guard import Ending, Hold
     from consumers.materializer.view import PublishedNamespace, Update
     from consumers.settings import ConversionSettings, ExpectedSettings, GuardSettings
     from schemas.control import ControlEvent
-    from schemas.events import Datacenter, Namespace, RegistryEvent
+    from schemas.events import ConfigKey, Datacenter, Namespace, RegistryEvent
     from schemas.records import ResourceRecord
 
 _log = structlog.get_logger()
@@ -100,7 +102,7 @@ class MaterializedPartition:
             view = self._view(namespace)
             if state.stands(namespace) or not self._may_publish(view):
                 continue
-            changes.dirty = set()
+            changes.dirty.clear()
             if not state.of_namespace(namespace):
                 continue
             update = view.update_all(state, self._for(namespace, occasion))
@@ -126,7 +128,7 @@ class MaterializedPartition:
                 continue
             if not self._may_publish(view):
                 continue
-            dirty, changes.dirty = changes.dirty, set()
+            dirty, changes.dirty = changes.dirty, Touched()
             occasion = occasion or self._occasion("events")
             update = view.update(state, dirty, self._for(namespace, occasion))
             if update is not None:
@@ -155,7 +157,7 @@ class MaterializedPartition:
             update = view.update_all(state, occasion)
         else:
             update = view.update(state, changes.dirty, occasion)
-        changes.dirty = set()
+        changes.dirty = Touched()
         if update is not None:
             yield view, update
         yield from self.updates()
@@ -201,6 +203,19 @@ class MaterializedPartition:
     def recovery_offset(self, topic: str) -> int:
         """Where a fold of this topic must begin to arrive at the present state; not asked of the control topic."""
         return recovery_offset(self._fold.state, topic, self.next_offsets.get(topic, 0))
+
+    def take_faults(self) -> list[tuple[ConfigKey, BadItemError]]:
+        """What was wrong with the config items since the last call."""
+        found, self._fold.faults = self._fold.faults, []
+        return found
+
+    def conflicts(self) -> dict[str, tuple[str, ...]]:
+        """Resources that several want to state, and who; the first has them."""
+        return {
+            f"{namespace}: {collection} {name}": rivals
+            for namespace, view in self.views.items()
+            for (collection, name), rivals in view.conflicts.items()
+        }
 
     @property
     def suspect(self) -> int:

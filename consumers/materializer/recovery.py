@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from consumers.materializer.fold import PartitionState
+    from consumers.materializer.fold_state import PartitionState
 
 _PREFIX = "recover-from="
 

@@ -15,9 +15,12 @@ from consumers.materializer.conversion.names import ServiceName, is_canonical, s
 from consumers.materializer.conversion.service_entry import (
     encode_part,
     encode_record,
+    encode_stated,
     is_named,
     logical_port,
 )
+from consumers.materializer.fold_state import Touched
+from consumers.materializer.folded_item import Claimant, claimants
 from consumers.materializer.folded_service import FoldedService
 from schemas.digests import format_snapshot_digest, resource_digest
 from schemas.records import Change, ChangeKind, Manifest, ResourceRecord
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from consumers.materializer.conversion.endpoint import FoldedInstance
-    from consumers.materializer.fold import PartitionState
+    from consumers.materializer.fold_state import PartitionState
+    from consumers.materializer.folded_item import ResourceId
     from consumers.materializer.guard import Lost
     from consumers.settings import ConversionSettings
     from schemas.events import Datacenter, InstanceKey, Namespace, ServiceKey
@@ -104,7 +108,8 @@ class PublishedNamespace:
 class NamespaceView:
     """A namespace as it stands published: resource versions by (collection, name), and the digest's sum.
 
-    `update` computes what differs, `published` takes it in once it is committed.
+    `update` computes what differs, `published` takes it in once it is committed. `conflicts` names who wants a
+    resource's name, the one that has it first.
     """
 
     namespace: Namespace
@@ -112,6 +117,7 @@ class NamespaceView:
     versions: dict[tuple[str, str], str] = field(default_factory=dict)
     digest: int = 0
     manifest: Manifest | None = None
+    conflicts: dict[ResourceId, tuple[str, ...]] = field(default_factory=dict)
     _digests: dict[tuple[str, str], int] = field(default_factory=dict)
     _names: dict[ServiceKey, ServiceName] = field(default_factory=dict)
     _claims: dict[str, set[ServiceKey]] = field(default_factory=dict)
@@ -123,14 +129,15 @@ class NamespaceView:
         self.digest = sum(self._digests.values())
         self.manifest = manifest
 
-    def update(self, state: PartitionState, dirty: set[ServiceKey], occasion: Occasion) -> Update | None:
+    def update(self, state: PartitionState, dirty: Touched, occasion: Occasion) -> Update | None:
         """What brings the snapshot to the fold's state; None when that version stands already.
 
-        `dirty` are the services that may differ; the others are as they were published.
+        `dirty` is what may differ; all else is as it was published.
         """
         here = {name: there.services for name, there in state.counted(self.namespace).items()}
-        touched = {key: self._parts_of(state, here, key) for key in dirty}
-        records: dict[tuple[str, str], ResourceRecord | None] = {}
+        stated = {one: self._claimants(state, one) for one in dirty.resources}
+        touched = {key: self._parts_of(state, here, key) for key in dirty.services | self._uncovered(stated)}
+        records: _Records = dict.fromkeys(stated)
         for key in self._claim(state, here, touched):
             former = self._names.pop(key, None)
             if former is not None:
@@ -141,19 +148,52 @@ class NamespaceView:
                 if name is None:
                     name = self._names[key] = self._name(key)
                 records[SERVICE_ENTRIES, name.resource] = self._convert(name, services)
+        self._prefer_stated(state, stated, records)
         return self._difference(state, records, occasion)
 
     def update_all(self, state: PartitionState, occasion: Occasion) -> Update | None:
-        """As `update`, over every service, and with the removal of published resources that none has."""
-        dirty = {key for ns in state.of_namespace(self.namespace).values() for key in ns.services}
-        for datacenter in state.of_namespace(self.namespace):
-            dirty |= state.datacenters[datacenter].guard.held_services(self.namespace)
-        update = self.update(state, dirty | self._names.keys(), occasion)
+        """As `update`, over everything, and with the removal of published resources that none has."""
+        dirty = Touched(services=set(self._names))
+        for datacenter, there in state.of_namespace(self.namespace).items():
+            dirty.services |= there.services.keys()
+            dirty.services |= state.datacenters[datacenter].guard.held_services(self.namespace)
+            dirty.resources |= there.claims.keys()
+        update = self.update(state, dirty, occasion)
         known = {(SERVICE_ENTRIES, name.resource) for name in self._names.values()}
+        for there in state.counted(self.namespace).values():
+            known |= there.claims.keys()
         strangers: _Records = dict.fromkeys(self.versions.keys() - known)
         if not strangers:
             return update
         return self._difference(state, (dict(update.records) if update else {}) | strangers, occasion)
+
+    def _claimants(self, state: PartitionState, wanted: ResourceId) -> list[Claimant]:
+        counted = state.counted(self.namespace).items()
+        return claimants(((name, there.claims, there.items) for name, there in counted), wanted)
+
+    def _uncovered(self, stated: dict[ResourceId, list[Claimant]]) -> set[ServiceKey]:
+        """The services whose name a config item had, and has no longer."""
+        freed = {
+            name for (collection, name), found in stated.items() if collection == SERVICE_ENTRIES and not found
+        }
+        return {key for key, name in self._names.items() if name.resource in freed} if freed else set()
+
+    def _prefer_stated(
+        self, state: PartitionState, stated: dict[ResourceId, list[Claimant]], records: _Records
+    ) -> None:
+        """What a config item states goes before what is generated; of several items the first has the name."""
+        if any(there.claims for there in state.counted(self.namespace).values()):
+            stated |= {one: self._claimants(state, one) for one in records.keys() - stated.keys()}
+        for one, found in stated.items():
+            rivals = [str(claimant) for claimant in found]
+            if found and records.get(one) is not None:
+                rivals.append("a service of that name")
+            if len(rivals) > 1:
+                self.conflicts[one] = tuple(rivals)
+            else:
+                self.conflicts.pop(one, None)
+            if found:
+                records[one] = encode_stated(self.namespace, found[0].resource)
 
     def replace(
         self, state: PartitionState, records: Mapping[tuple[str, str], ResourceRecord], occasion: Occasion

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from schemas.protobuf.istio_mcp.mcp_pb2 import Resource
-    from schemas.protobuf.istio_networking.service_entry_pb2 import WorkloadEntry
+    from schemas.protobuf.istio_networking.workload_entry_pb2 import WorkloadEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka import Producer
 
 from consumers.materializer.fold import Fold
+from consumers.materializer.fold_state import Touched
 from consumers.materializer.view import NamespaceView, Occasion
 from consumers.settings import ConversionSettings, GuardSettings
 from schemas.avro_codec import codecs
@@ -76,7 +77,7 @@ def test_the_log_replays_to_the_recorded_digests(
             fold.apply(REGISTRY_EVENTS, offset, event)
             changes = fold.state.changes.get(Namespace(namespace))
             if changes is not None and changes.dirty and offset in recorded:
-                dirty, changes.dirty = changes.dirty, set()
+                dirty, changes.dirty = changes.dirty, Touched()
                 update = view.update(fold.state, dirty, Occasion("replay"))
                 assert update is not None
                 view.published(update)

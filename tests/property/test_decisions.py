@@ -54,8 +54,19 @@ decisions = st.one_of(
     st.builds(ExcludeDatacenter, datacenter=datacenters),
     st.builds(IncludeDatacenter, datacenter=datacenters),
 )
+ENTRY = (
+    "{{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {{name: {0}}}, spec: {{hosts: [{1}]}}}}"
+)
+texts = st.one_of(
+    st.builds(
+        ENTRY.format, st.sampled_from(["a.g.public", "a-b.g.public", "x"]), st.sampled_from(["h1.x", "h2.x"])
+    ),
+    st.just("kind: nonsense"),
+    st.none(),
+)
 steps = st.lists(
     st.one_of(
+        st.tuples(datacenters, st.just("write"), st.tuples(st.sampled_from(["one", "two"]), texts)),
         st.tuples(datacenters, keys, st.one_of(services, st.none())),
         st.tuples(datacenters, keys, st.one_of(services, st.none())),
         st.tuples(datacenters, st.just("lay"), st.none()),
@@ -135,6 +146,8 @@ def lived(first: dict, script: list) -> World:
     for who, what, how in script:
         if who == "decide":
             world.decide(what)
+        elif what == "write":
+            world.publishers[who].write(*how)
         elif what == "lay":
             world.publishers[who].lay(world.publishers[who].registry())
         else:
@@ -205,6 +218,8 @@ def test_the_order_across_datacenters_does_not_matter(first, scripts, seed) -> N
         for _, what, how in script:
             if what == "lay":
                 publisher.lay(publisher.registry())
+            elif what == "write":
+                publisher.write(*how)
             elif isinstance(what, tuple):
                 publisher.change(what, how)  # type: ignore[arg-type]
         logs[name] = publisher.events

@@ -9,11 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.materializer.fold import Fold, Outcome
+from consumers.materializer.fold_state import Touched
 from consumers.materializer.recovery import recovery_offset
 from consumers.materializer.view import NamespaceView, Occasion
 from consumers.settings import ConversionSettings, GuardSettings
 from producers.listener.diff import diff, state
 from schemas.events import (
+    ConfigGone,
+    ConfigKey,
+    ConfigState,
     Instance,
     RegistryEvent,
     ServiceGone,
@@ -53,6 +57,16 @@ class Publisher(Log):
     def __init__(self, guard: GuardSettings = UNGUARDED, datacenter: str = "dc1") -> None:
         super().__init__(CONVERSION, guard=guard, datacenter=datacenter)
         self.stated: dict[ServiceKey, StatedService] = {}
+        self.items: dict[ConfigKey, ConfigState] = {}
+
+    def write(self, data_id: str, text: str | None) -> None:
+        """A config item's text; None deletes it."""
+        key = ConfigKey("ISTIO", data_id)
+        if text is not None:
+            self.items[key] = ConfigState(key=key, content=text, content_type="yaml", md5="")
+            self.add(self.items[key])
+        elif self.items.pop(key, None) is not None:
+            self.add(ConfigGone(key=key))
 
     def lay(self, registry: dict[ServiceKey, tuple[Instance, ...]]) -> None:
         self.add(SyncStarted(reason="test"))
@@ -60,7 +74,9 @@ class Publisher(Log):
         for key, here in registry.items():
             body, self.stated[key] = state(key, seen(*here))
             self.add(body)
-        self.add(SyncCompleted(services=len(registry), config_items=0))
+        for item in self.items.values():
+            self.add(item)
+        self.add(SyncCompleted(services=len(registry), config_items=len(self.items)))
 
     def change(self, key: ServiceKey, here: tuple[Instance, ...] | None) -> None:
         if here is None:
@@ -169,7 +185,7 @@ def test_batching_is_invisible(first, after, cuts) -> None:
             fold.apply(TOPIC, offset, event)
             if (offset in batch_ends or offset == len(log.events) - 1) and PUBLIC in fold.state.changes:
                 changed = fold.state.changes[PUBLIC]
-                dirty, changed.dirty = changed.dirty, set()
+                dirty, changed.dirty = changed.dirty, Touched()
                 if dirty and (update := view.update(fold.state, dirty, Occasion("test"))) is not None:
                     view.published(update)
         outcomes.append((view.versions, view.manifest and (view.manifest.version, view.manifest.digest)))

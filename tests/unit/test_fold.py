@@ -31,7 +31,7 @@ def test_nothing_shows_before_the_first_keyframe_is_whole() -> None:
     log.add(state(SERVICE, seen(make()))[0])
     assert PUBLIC not in log.fold.state.changes
     log.add(SyncCompleted(services=1, config_items=0))
-    assert log.fold.state.changes[PUBLIC].dirty == {SERVICE}
+    assert log.fold.state.changes[PUBLIC].dirty.services == {SERVICE}
 
 
 def test_what_a_keyframe_does_not_state_goes_at_its_end() -> None:

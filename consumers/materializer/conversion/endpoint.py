@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from consumers.settings import ISTIO_PROTOCOLS
 from schemas.digests import instance_digest
-from schemas.protobuf.istio_networking.service_entry_pb2 import WorkloadEntry
+from schemas.protobuf.istio_networking.workload_entry_pb2 import WorkloadEntry
 
 if TYPE_CHECKING:
     from consumers.settings import ConversionSettings
@@ -127,14 +127,15 @@ def _address_kind(address: str) -> bool | None:
 
 def _labels(instance: Instance) -> dict[str, str]:
     """The metadata that Kubernetes accepts as labels, and the cluster; the rest is dropped."""
-    labels = {k: v for k, v in instance.metadata.items() if _is_label(k, v)}
+    labels = {k: v for k, v in instance.metadata.items() if is_label(k, v)}
     if instance.cluster and _LABEL_VALUE.match(instance.cluster):
         labels["cluster"] = instance.cluster
     return labels
 
 
 @lru_cache(maxsize=65536)
-def _is_label(key: str, value: str) -> bool:
+def is_label(key: str, value: str) -> bool:
+    """Whether Kubernetes takes it as a label."""
     prefix, slash, name = key.rpartition("/")
     if slash and (len(prefix) > 253 or not _LABEL_PREFIX.match(prefix)):
         return False

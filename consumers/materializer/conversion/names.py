@@ -54,6 +54,15 @@ def service_name(
     )
 
 
+def istio_namespace(settings: ConversionSettings, namespace: Namespace) -> str:
+    """The Istio namespace of what names none: that of the services, where it does not depend on them."""
+    label = normalise_namespace(namespace)
+    try:
+        return _fit(settings.istio_namespace.format(namespace=label), namespace, MAX_LABEL)
+    except KeyError:
+        return label
+
+
 def is_canonical(key: ServiceKey) -> bool:
     """Whether the service's names need no changes, Nacos's own default group aside.
 

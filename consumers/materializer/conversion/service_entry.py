@@ -15,6 +15,7 @@ from schemas.records import Part, ResourceRecord, resource_version
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from consumers.materializer.conversion.config_item import ConfigResource
     from consumers.materializer.conversion.endpoint import FoldedInstance
     from consumers.materializer.conversion.names import ServiceName
     from consumers.settings import ConversionSettings
@@ -73,6 +74,27 @@ def encode_record(
         annotations={},
         head=head,
         parts=parts,
+    )
+
+
+def encode_stated(namespace: Namespace, stated: ConfigResource) -> ResourceRecord:
+    """The resource record of what a config item states: it belongs to no datacenter, so it has no parts."""
+    return ResourceRecord(
+        namespace=namespace,
+        collection=stated.collection,
+        name=stated.name,
+        version=resource_version(
+            type_url=stated.type_url,
+            labels=stated.labels,
+            annotations=stated.annotations,
+            head=stated.body,
+            part_digests=(),
+        ),
+        type_url=stated.type_url,
+        labels=stated.labels,
+        annotations=stated.annotations,
+        head=stated.body,
+        parts=(),
     )
 
 

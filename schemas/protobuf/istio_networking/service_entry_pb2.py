@@ -22,37 +22,23 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from schemas.protobuf.istio_networking import sidecar_pb2 as schemas_dot_protobuf_dot_istio__networking_dot_sidecar__pb2
+from schemas.protobuf.istio_networking import workload_entry_pb2 as schemas_dot_protobuf_dot_istio__networking_dot_workload__entry__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n5schemas/protobuf/istio_networking/service_entry.proto\x12\x19istio.networking.v1alpha3\"R\n\x0bServicePort\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x13\n\x0btarget_port\x18\x04 \x01(\r\"\x8a\x01\n\x10WorkloadSelector\x12G\n\x06labels\x18\x01 \x03(\x0b\x32\x37.istio.networking.v1alpha3.WorkloadSelector.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd3\x02\n\rWorkloadEntry\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x42\n\x05ports\x18\x02 \x03(\x0b\x32\x33.istio.networking.v1alpha3.WorkloadEntry.PortsEntry\x12\x44\n\x06labels\x18\x03 \x03(\x0b\x32\x34.istio.networking.v1alpha3.WorkloadEntry.LabelsEntry\x12\x0f\n\x07network\x18\x04 \x01(\t\x12\x10\n\x08locality\x18\x05 \x01(\t\x12\x0e\n\x06weight\x18\x06 \x01(\r\x12\x17\n\x0fservice_account\x18\x07 \x01(\t\x1a,\n\nPortsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9a\x04\n\x0cServiceEntry\x12\r\n\x05hosts\x18\x01 \x03(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x35\n\x05ports\x18\x03 \x03(\x0b\x32&.istio.networking.v1alpha3.ServicePort\x12\x42\n\x08location\x18\x04 \x01(\x0e\x32\x30.istio.networking.v1alpha3.ServiceEntry.Location\x12\x46\n\nresolution\x18\x05 \x01(\x0e\x32\x32.istio.networking.v1alpha3.ServiceEntry.Resolution\x12;\n\tendpoints\x18\x06 \x03(\x0b\x32(.istio.networking.v1alpha3.WorkloadEntry\x12\x11\n\texport_to\x18\x07 \x03(\t\x12\x19\n\x11subject_alt_names\x18\x08 \x03(\t\x12\x46\n\x11workload_selector\x18\t \x01(\x0b\x32+.istio.networking.v1alpha3.WorkloadSelector\"0\n\x08Location\x12\x11\n\rMESH_EXTERNAL\x10\x00\x12\x11\n\rMESH_INTERNAL\x10\x01\"@\n\nResolution\x12\x08\n\x04NONE\x10\x00\x12\n\n\x06STATIC\x10\x01\x12\x07\n\x03\x44NS\x10\x02\x12\x13\n\x0f\x44NS_ROUND_ROBIN\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n5schemas/protobuf/istio_networking/service_entry.proto\x12\x19istio.networking.v1alpha3\x1a/schemas/protobuf/istio_networking/sidecar.proto\x1a\x36schemas/protobuf/istio_networking/workload_entry.proto\"\x9a\x04\n\x0cServiceEntry\x12\r\n\x05hosts\x18\x01 \x03(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x35\n\x05ports\x18\x03 \x03(\x0b\x32&.istio.networking.v1alpha3.ServicePort\x12\x42\n\x08location\x18\x04 \x01(\x0e\x32\x30.istio.networking.v1alpha3.ServiceEntry.Location\x12\x46\n\nresolution\x18\x05 \x01(\x0e\x32\x32.istio.networking.v1alpha3.ServiceEntry.Resolution\x12;\n\tendpoints\x18\x06 \x03(\x0b\x32(.istio.networking.v1alpha3.WorkloadEntry\x12\x46\n\x11workload_selector\x18\t \x01(\x0b\x32+.istio.networking.v1alpha3.WorkloadSelector\x12\x11\n\texport_to\x18\x07 \x03(\t\x12\x19\n\x11subject_alt_names\x18\x08 \x03(\t\"0\n\x08Location\x12\x11\n\rMESH_EXTERNAL\x10\x00\x12\x11\n\rMESH_INTERNAL\x10\x01\"@\n\nResolution\x12\x08\n\x04NONE\x10\x00\x12\n\n\x06STATIC\x10\x01\x12\x07\n\x03\x44NS\x10\x02\x12\x13\n\x0f\x44NS_ROUND_ROBIN\x10\x03\"R\n\x0bServicePort\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x13\n\x0btarget_port\x18\x04 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'schemas.protobuf.istio_networking.service_entry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WORKLOADSELECTOR_LABELSENTRY']._loaded_options = None
-  _globals['_WORKLOADSELECTOR_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_WORKLOADENTRY_PORTSENTRY']._loaded_options = None
-  _globals['_WORKLOADENTRY_PORTSENTRY']._serialized_options = b'8\001'
-  _globals['_WORKLOADENTRY_LABELSENTRY']._loaded_options = None
-  _globals['_WORKLOADENTRY_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_SERVICEPORT']._serialized_start=84
-  _globals['_SERVICEPORT']._serialized_end=166
-  _globals['_WORKLOADSELECTOR']._serialized_start=169
-  _globals['_WORKLOADSELECTOR']._serialized_end=307
-  _globals['_WORKLOADSELECTOR_LABELSENTRY']._serialized_start=262
-  _globals['_WORKLOADSELECTOR_LABELSENTRY']._serialized_end=307
-  _globals['_WORKLOADENTRY']._serialized_start=310
-  _globals['_WORKLOADENTRY']._serialized_end=649
-  _globals['_WORKLOADENTRY_PORTSENTRY']._serialized_start=558
-  _globals['_WORKLOADENTRY_PORTSENTRY']._serialized_end=602
-  _globals['_WORKLOADENTRY_LABELSENTRY']._serialized_start=262
-  _globals['_WORKLOADENTRY_LABELSENTRY']._serialized_end=307
-  _globals['_SERVICEENTRY']._serialized_start=652
-  _globals['_SERVICEENTRY']._serialized_end=1190
-  _globals['_SERVICEENTRY_LOCATION']._serialized_start=1076
-  _globals['_SERVICEENTRY_LOCATION']._serialized_end=1124
-  _globals['_SERVICEENTRY_RESOLUTION']._serialized_start=1126
-  _globals['_SERVICEENTRY_RESOLUTION']._serialized_end=1190
+  _globals['_SERVICEENTRY']._serialized_start=190
+  _globals['_SERVICEENTRY']._serialized_end=728
+  _globals['_SERVICEENTRY_LOCATION']._serialized_start=614
+  _globals['_SERVICEENTRY_LOCATION']._serialized_end=662
+  _globals['_SERVICEENTRY_RESOLUTION']._serialized_start=664
+  _globals['_SERVICEENTRY_RESOLUTION']._serialized_end=728
+  _globals['_SERVICEPORT']._serialized_start=730
+  _globals['_SERVICEPORT']._serialized_end=812
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,132 @@
+"""YAML as Kubernetes understands it, to plain values, with the line of everything. Pure.
+
+Plain values only: no tags, no merge keys, no duplicate keys. Size, depth and what aliases amount to are limited,
+so a small text can't become a large one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 64
+MAX_VALUES = 100_000
+"""Of one item, with what aliases stand for counted each time."""
+
+_YAML = "tag:yaml.org,2002:"
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z")
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
+
+Path = tuple[str | int, ...]
+
+
+class YamlError(Exception):
+    """The text is not taken; `line` counts from 1."""
+
+    def __init__(self, line: int, detail: str, path: Path = ()) -> None:
+        super().__init__(detail)
+        self.line = line
+        self.path = path
+        self.detail = detail
+
+
+class Document:
+    """One document: its value, and at which line each part of it stands."""
+
+    def __init__(self, node: yaml.Node, budget: list[int]) -> None:
+        self.lines: dict[Path, int] = {}
+        self._budget = budget
+        self.value = self._value(node, ())
+
+    def line(self, path: Path) -> int:
+        """Where that part stands, or the nearest part around it that is there."""
+        while path not in self.lines:
+            path = path[:-1]
+        return self.lines[path]
+
+    def _value(self, node: yaml.Node, path: Path) -> Any:
+        line = node.start_mark.line + 1
+        self.lines.setdefault(path, line)
+        self._budget[0] -= 1
+        if self._budget[0] < 0:
+            raise YamlError(line, f"more than {MAX_VALUES} values", path)
+        if len(path) > MAX_DEPTH:
+            raise YamlError(line, f"nested deeper than {MAX_DEPTH}", path)
+        match node:
+            case yaml.ScalarNode():
+                return self._scalar(node, path)
+            case yaml.SequenceNode(value=items):
+                return [self._value(item, (*path, number)) for number, item in enumerate(items)]
+            case yaml.MappingNode(value=pairs):
+                return self._mapping(pairs, path)
+        raise YamlError(line, "neither a value, a list nor a map", path)
+
+    def _mapping(self, pairs: list[tuple[yaml.Node, yaml.Node]], path: Path) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            line = key.start_mark.line + 1
+            if key.tag == f"{_YAML}merge":
+                raise YamlError(line, "merge keys (<<) are not taken", path)
+            if not isinstance(key, yaml.ScalarNode):
+                raise YamlError(line, "a key that is no text", path)
+            if key.value in found:
+                raise YamlError(line, f"{key.value} stands twice", (*path, key.value))
+            self.lines[*path, key.value] = line
+            found[key.value] = self._value(value, (*path, key.value))
+        return found
+
+    def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
+        text: str = node.value
+        match node.tag.removeprefix(_YAML):
+            case "null":
+                return None
+            case "bool":
+                return text.lower() in {"true", "yes", "on", "y"}
+            case "int" if _INTEGER.match(text):
+                return int(text)
+            case "float" if _FLOAT.match(text):
+                return float(text)
+            case "str" | "timestamp" | "int" | "float" | "value":
+                return text
+        raise YamlError(node.start_mark.line + 1, f"the tag {node.tag} is not taken", path)
+
+
+def read_documents(text: str) -> Iterator[Document]:
+    """The documents of a text, empty ones left out.
+
+    Raises:
+        YamlError: it is no YAML, or holds what is not taken.
+    """
+    if len(text.encode()) > MAX_BYTES:
+        raise YamlError(1, f"larger than {MAX_BYTES} bytes")
+    budget = [MAX_VALUES]
+    try:
+        _measure(text)
+        for node in yaml.compose_all(text, Loader=yaml.CSafeLoader):
+            if node is not None and node.tag != f"{_YAML}null":
+                yield Document(node, budget)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        detail = " ".join(part for part in (error.context, error.problem) if part)
+        raise YamlError(1 if mark is None else mark.line + 1, detail) from error
+    except yaml.YAMLError as error:
+        raise YamlError(1, str(error)) from error
+
+
+def _measure(text: str) -> None:
+    """Refuses what is nested too deep, before anything walks it by calling itself."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                line = event.start_mark.line + 1 if event.start_mark is not None else 1
+                raise YamlError(line, f"nested deeper than {MAX_DEPTH}")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1

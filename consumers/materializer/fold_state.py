@@ -1,0 +1,157 @@
+"""What a fold arrives at: datacenters, their namespaces, and what changed since it was last looked at. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from consumers.materializer.decisions import excluded, stands
+from consumers.materializer.guard import Place, Scope
+from schemas.control import Release
+from schemas.events import Datacenter, Link
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from consumers.materializer.folded_item import FoldedItem, ResourceId
+    from consumers.materializer.folded_service import FoldedService
+    from consumers.materializer.guard import Guard, Keyframe, Lost
+    from schemas.control import Decision
+    from schemas.events import ConfigKey, InstanceKey, Namespace, ServiceKey, SessionId
+
+
+@dataclass(slots=True, kw_only=True)
+class Sync:
+    """A keyframe that is being read."""
+
+    beginning: Keyframe
+    states: int = 0
+    services: set[ServiceKey] = field(default_factory=set)
+    config_states: int = 0
+    configs: set[ConfigKey] = field(default_factory=set)
+
+
+@dataclass(slots=True, kw_only=True)
+class NamespaceState:
+    """A namespace in one datacenter; `keyframes` are its whole ones, from the newest that a fold may begin at."""
+
+    first_offset: int
+    services: dict[ServiceKey, FoldedService] = field(default_factory=dict)
+    items: dict[ConfigKey, FoldedItem] = field(default_factory=dict)
+    claims: dict[ResourceId, set[ConfigKey]] = field(default_factory=dict)
+    complete: bool = False
+    completed_at: int = 0
+    suspect: bool = False
+    gone: bool = False
+    keyframes: list[Keyframe] = field(default_factory=list)
+    sync: Sync | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class DatacenterState:
+    """What one datacenter's listener said in this partition; `topic` is where its events are read."""
+
+    topic: str
+    session: SessionId
+    epoch: int
+    sequence: int
+    guard: Guard
+    link: Link = Link.LIVE
+    observed_at: int = 0
+    namespaces: dict[Namespace, NamespaceState] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Touched:
+    """Services and config resources whose content may differ."""
+
+    services: set[ServiceKey] = field(default_factory=set)
+    resources: set[ResourceId] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self.services or self.resources)
+
+    def add(self, other: Touched) -> None:
+        """Those too."""
+        self.services |= other.services
+        self.resources |= other.resources
+
+    def clear(self) -> None:
+        """None any more."""
+        self.services.clear()
+        self.resources.clear()
+
+
+@dataclass(slots=True)
+class NamespaceChanges:
+    """A namespace across datacenters: its version, and what is to be looked at again."""
+
+    version: dict[str, int] = field(default_factory=dict)
+    observed_at: int = 0
+    dirty: Touched = field(default_factory=Touched)
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """The whole state of a partition's fold."""
+
+    datacenters: dict[Datacenter, DatacenterState] = field(default_factory=dict)
+    changes: dict[Namespace, NamespaceChanges] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
+    decisions: dict[Namespace, tuple[Decision, ...]] = field(default_factory=dict)
+    releases: list[Decision] = field(default_factory=list)
+
+    def stands(self, namespace: Namespace) -> bool:
+        """Whether operators keep what is published as it is."""
+        return stands(self.decisions.get(namespace, ()))
+
+    def decisions_over(self, namespace: Namespace) -> tuple[Decision, ...]:
+        """Those in force, and the releases that a fold needs to arrive here."""
+        releases = (
+            one
+            for one in self.releases
+            if one.event.namespace == namespace
+            or (isinstance(one.event.body, Release) and one.event.body.scope == Scope.DATACENTER)
+        )
+        return (*self.decisions.get(namespace, ()), *releases)
+
+    def counted(self, namespace: Namespace) -> dict[Datacenter, NamespaceState]:
+        """The namespace in each datacenter that has stated it as a whole and is not excluded."""
+        left_out = excluded(self.decisions.get(namespace, ()))
+        return {
+            name: here
+            for name, here in self.of_namespace(namespace).items()
+            if here.complete and name not in left_out
+        }
+
+    @property
+    def clock(self) -> int:
+        """The latest time that any record told of, in microseconds."""
+        return max((datacenter.observed_at for datacenter in self.datacenters.values()), default=0)
+
+    def missing(self, namespace: Namespace, expected: Iterable[str]) -> tuple[Datacenter, ...]:
+        """The expected datacenters that have not stated the namespace, and are not excluded."""
+        present = {name for name, here in self.of_namespace(namespace).items() if here.complete}
+        left_out = excluded(self.decisions.get(namespace, ()))
+        return tuple(Datacenter(name) for name in sorted(set(expected) - present - left_out))
+
+    def completed_at(self, namespace: Namespace) -> int:
+        """When the first datacenter had stated it as a whole."""
+        return min(here.completed_at for here in self.of_namespace(namespace).values() if here.complete)
+
+    def is_complete(self, namespace: Namespace) -> bool:
+        """Whether any datacenter has stated the namespace as a whole."""
+        return any(ns.complete for ns in self.of_namespace(namespace).values())
+
+    def held(self, datacenter: Datacenter, namespace: Namespace, key: ServiceKey) -> dict[InstanceKey, Lost]:
+        """The endpoints of a service that its guard keeps."""
+        return self.datacenters[datacenter].guard.held(Place(namespace, key))
+
+    def of_namespace(self, namespace: Namespace) -> dict[Datacenter, NamespaceState]:
+        """The namespace in each datacenter that has it, in the order of their names."""
+        return {
+            name: self.datacenters[name].namespaces[namespace]
+            for name in sorted(self.datacenters)
+            if namespace in self.datacenters[name].namespaces
+        }

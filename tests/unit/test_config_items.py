@@ -1,0 +1,191 @@
+"""Config items as resources: what is taken, what is refused and where, and who has a name."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from consumers.materializer.conversion import SERVICE_ENTRIES
+from consumers.materializer.conversion.config_item import BadItemError, convert_item
+from consumers.materializer.conversion.kinds import KINDS
+from consumers.materializer.conversion.safe_yaml import MAX_BYTES, MAX_DEPTH
+from consumers.materializer.fold import Outcome
+from consumers.materializer.recovery import recovery_offset
+from consumers.settings import ConversionSettings
+from schemas.events import ConfigGone, ConfigKey, ConfigState, ServiceKey, SyncCompleted, SyncStarted
+from tests.unit.conversions import PUBLIC, TOPIC, Log, make
+
+SETTINGS = ConversionSettings()
+RULE = """\
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata:
+  name: orders
+  labels: {team: shop}
+  annotations: {why: "a test"}
+spec:
+  host: orders.example
+  trafficPolicy:
+    connectionPool:
+      tcp: {connectTimeout: 100ms, maxConnections: 7}
+"""
+SERVICE = """\
+apiVersion: networking.istio.io/v1alpha3
+kind: VirtualService
+metadata: {name: orders, namespace: shop}
+spec:
+  hosts: [orders.example]
+  http:
+    - timeout: 1m30s
+      retries: {attempts: 3, perTryTimeout: 2s}
+      route: [{destination: {host: orders, port: {number: 80}}, weight: 100}]
+"""
+LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{key}: &{key} [{','.join([f'*{former}'] * 9)}]\n" for former, key in zip("abcdefg", "bcdefgh", strict=True)
+)
+"""A few lines that stand for nine to the eighth values."""
+ODD_LINES = ("- ", "  &a", "*a", "? x", "---", "\t", "!!binary x")
+
+
+def test_documents_become_resources() -> None:
+    """Several in an item; names, namespaces, labels and annotations are kept; durations as Go writes them."""
+    rule, service = convert_item(SETTINGS, PUBLIC, f"{RULE}---\n{SERVICE}---\n")
+    assert (rule.collection, rule.name) == ("istio/networking/v1alpha3/destinationrules", "public/orders")
+    assert (rule.labels, rule.annotations) == ({"team": "shop"}, {"why": "a test"})
+    assert (service.collection, service.name) == ("istio/networking/v1alpha3/virtualservices", "shop/orders")
+    assert rule.type_url == "type.googleapis.com/istio.networking.v1alpha3.DestinationRule"
+    body = MessageToDict(KINDS["DestinationRule"].message.FromString(rule.body))
+    assert body["trafficPolicy"]["connectionPool"]["tcp"] == {"connectTimeout": "0.100s", "maxConnections": 7}
+    (route,) = MessageToDict(KINDS["VirtualService"].message.FromString(service.body))["http"]
+    assert (route["timeout"], route["retries"]["perTryTimeout"]) == ("90s", "2s")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "field", "detail"),
+    [
+        (RULE.replace("maxConnections: 7", "maxConnections: seven"), 11, "connectionPool.tcp", "seven"),
+        (RULE.replace("host:", "hosts:"), 8, "spec.hosts", "DestinationRule has no such field"),
+        (RULE.replace("100ms", "soon"), 11, "connectTimeout", "soon is no duration"),
+        (RULE.replace("name: orders", "name: Orders"), 4, "metadata.name", "no name as Kubernetes has them"),
+        (RULE.replace("kind: DestinationRule", "kind: Deployment"), 2, "kind", "Deployment is none of"),
+        (RULE.replace("istio.io/v1", "istio.io/v9"), 1, "apiVersion", "v9 is none of"),
+        (RULE.replace("team: shop", "team: 7"), 5, "metadata.labels.team", "must be a text"),
+        (RULE.replace("team: shop", "team: a b"), 5, "metadata.labels.team", "can't be a label"),
+        (RULE + "extra: 1\n", 12, "extra", "not a field of a resource"),
+        (f"{RULE}---\n{RULE}", 16, "metadata.name", "in an earlier document"),
+        (SERVICE.replace("http:", "http: []\n  http:"), 7, "spec.http", "stands twice"),
+        (SERVICE.replace("[orders.example]", "!!python/name:os.system ''"), 5, "spec.hosts", "tag"),
+        (SERVICE.replace("[orders.example]", "&a [*a]"), 5, "", "nested deeper"),
+        (SERVICE.replace("[orders.example]", "orders.example"), 5, "hosts", ""),
+        (SERVICE.replace("  http:", "  <<: {gateways: [a]}\n  http:"), 6, "spec", "merge keys"),
+        ("{", 1, "", "flow"),
+        ("just words", 1, "", "must be a map"),
+        ("a: [" * 1000, 1, "", f"nested deeper than {MAX_DEPTH}"),
+        ("x" * (MAX_BYTES + 1), 1, "", "larger than"),
+        (LAUGHS, 1, "", "more than"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_its_line_and_field(text: str, line: int, field: str, detail: str) -> None:
+    """An operator finds it without searching."""
+    with pytest.raises(BadItemError) as raised:
+        convert_item(SETTINGS, PUBLIC, text)
+    assert raised.value.line == line or (not field and raised.value.line)
+    assert field in raised.value.field
+    assert detail in str(raised.value)
+
+
+lines = st.sampled_from([*RULE.splitlines(), *SERVICE.splitlines(), *ODD_LINES])
+
+
+@given(st.one_of(st.text(max_size=300), st.lists(lines, max_size=30).map("\n".join)))
+@example("\x00")
+@example("%YAML 9.9\n---\na")
+@example("a: 2001-01-01\nb: 0o7\nc: 1:30\nd: .inf")
+def test_whatever_is_written_is_taken_or_refused(text: str) -> None:
+    """Nothing else comes out of any text."""
+    with contextlib.suppress(BadItemError):
+        convert_item(SETTINGS, PUBLIC, text)
+
+
+def state(text: str, data_id: str = "rules", group: str = "ISTIO") -> ConfigState:
+    """An item with this text."""
+    return ConfigState(key=ConfigKey(group, data_id), content=text, content_type="yaml", md5="")
+
+
+def stated(*items: ConfigState) -> Log:
+    """A log whose first keyframe states these."""
+    log = Log()
+    log.add(SyncStarted(reason="test"))
+    for item in items:
+        log.add(item)
+    log.add(SyncCompleted(services=0, config_items=len(items)))
+    return log
+
+
+def names(log: Log) -> list[tuple[str, str]]:
+    """The resources of the snapshot."""
+    return sorted(name for name, record in log.snapshot().records.items() if record is not None)
+
+
+def test_an_item_is_part_of_the_snapshot_until_it_is_deleted() -> None:
+    """A version of its own for each; another group's items are none of ours."""
+    log = stated(state(RULE), state(RULE, group="OTHER", data_id="x"))
+    assert names(log) == [("istio/networking/v1alpha3/destinationrules", "public/orders")]
+    version = dict(log.fold.state.changes[PUBLIC].version)
+    log.add(state(RULE))
+    assert log.fold.state.changes[PUBLIC].version == version, "the same text makes no version"
+    log.add(ConfigGone(key=ConfigKey("ISTIO", "rules")))
+    assert names(log) == []
+
+
+def test_the_last_good_version_of_an_item_stands() -> None:
+    """While what replaced it is wrong; recovery begins before that, for the wrong text does not tell it."""
+    log = stated(state(RULE))
+    good = names(log)
+    log.add(state("kind: nonsense"))
+    assert log.outcome is Outcome.BAD_ITEM
+    assert names(log) == good
+    log.add(SyncStarted(reason="test"))
+    log.add(state("kind: nonsense"))
+    log.add(SyncCompleted(services=0, config_items=1))
+    assert log.outcome is Outcome.APPLIED, "told of once"
+    assert recovery_offset(log.fold.state, TOPIC, 99) == 0
+    log.add(state(SERVICE))
+    assert names(log) == [("istio/networking/v1alpha3/virtualservices", "shop/orders")]
+
+
+def test_of_two_items_the_first_by_name_has_a_resource() -> None:
+    """By datacenter, group and data id, whoever came first; when it goes, the other has it."""
+    other = RULE.replace("orders.example", "other.example")
+    log = stated(state(other, "b"), state(RULE, "a"))
+    record = next(iter(log.snapshot().records.values()))
+    assert record is not None
+    assert b"orders.example" in record.head
+    log.add(ConfigGone(key=ConfigKey("ISTIO", "a")))
+    record = next(iter(log.snapshot().records.values()))
+    assert record is not None
+    assert b"other.example" in record.head
+
+
+def test_an_item_goes_before_a_generated_service_entry_of_its_name() -> None:
+    """What somebody wrote is meant; the service comes back when the item goes."""
+    entry = """\
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: svc.DEFAULT-GROUP.public}
+spec: {hosts: [written.example], resolution: NONE}
+""".replace("DEFAULT-GROUP", "g")
+    log = Log()
+    key = ServiceKey("g", "svc")
+    log.keyframe({key: [make()]})
+    (generated,) = log.entries().values()
+    log.add(state(entry))
+    (written,) = log.entries().values()
+    assert (generated.hosts, written.hosts) == (["svc.g.public.nacos"], ["written.example"])
+    assert names(log) == [(SERVICE_ENTRIES, "public/svc.g.public")]
+    log.add(ConfigGone(key=ConfigKey("ISTIO", "rules")))
+    assert log.entries() == {"public/svc.g.public": generated}
