@@ -72,8 +72,8 @@ def load(nacos: NacosServer, namespace: str) -> Iterator[Load]:
 def pilots() -> Iterator[Callable[..., Pilot]]:
     made = []
 
-    def make(*addresses: str, protocol: str = "mcp") -> Pilot:
-        made.append(Pilot(list(addresses), protocol))
+    def make(*addresses: str, protocol: str = "mcp", collection: str = "") -> Pilot:
+        made.append(Pilot(list(addresses), protocol, collection))
         return made[-1]
 
     yield make

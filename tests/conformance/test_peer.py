@@ -4,34 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from tests.harness.load import make_instance
 from tests.harness.pilot import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.harness.load import Load
     from tests.harness.pilot import Pilot
     from tests.harness.processes import Processes
 
-PEER = Path(__file__).parent / "peer"
 SERVICE_ENTRY = "networking.istio.io/v1/ServiceEntry"
-
-
-@pytest.fixture(scope="session")
-def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built client; missing Go is a failure, not a skip."""
-    target = tmp_path_factory.mktemp("peer") / "peer"
-    build = subprocess.run(
-        ["go", "build", "-o", str(target), "."], cwd=PEER, capture_output=True, text=True, check=False
-    )
-    assert build.returncode == 0, build.stderr
-    return target
 
 
 def read(output: str) -> dict[str, dict[str, Any]]:

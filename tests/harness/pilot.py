@@ -29,6 +29,7 @@ class Pilot:
 
     addresses: list[str]
     protocol: str = "mcp"
+    collection: str = ""
     last: Pushed | None = None
     versions: list[str] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
@@ -45,9 +46,9 @@ class Pilot:
             address = self.addresses[turn % len(self.addresses)]
             turn += 1
             pushes = (
-                pushes_over_mcp(address, SERVICE_ENTRIES)
+                pushes_over_mcp(address, self.collection or SERVICE_ENTRIES)
                 if self.protocol == "mcp"
-                else pushes_over_ads(address, SERVICE_ENTRY_TYPE)
+                else pushes_over_ads(address, self.collection or SERVICE_ENTRY_TYPE)
             )
             try:
                 for push in pushes:

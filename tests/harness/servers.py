@@ -110,6 +110,15 @@ class NacosServer:
         form = {"customNamespaceId": namespace, "namespaceName": namespace, "namespaceDesc": ""}
         httpx.post(f"{self.url}/nacos/v1/console/namespaces", data=form, timeout=10).raise_for_status()
 
+    def write_item(self, namespace: str, data_id: str, text: str | None, group: str = "ISTIO") -> None:
+        """A config item's text; None deletes it."""
+        item = {"tenant": namespace, "dataId": data_id, "group": group}
+        url = f"{self.url}/nacos/v1/cs/configs"
+        if text is None:
+            httpx.delete(url, params=item, timeout=10).raise_for_status()
+        else:
+            httpx.post(url, data={**item, "content": text, "type": "yaml"}, timeout=10).raise_for_status()
+
     def hosts(self, namespace: str, services: list[tuple[str, str]]) -> dict[tuple[str, str], list[dict]]:
         """What Nacos itself says of each (group, service): its instances.
 

@@ -2,6 +2,7 @@
 // What it decodes is what a Pilot decodes.
 //
 //	peer -address HOST:PORT -pushes N [-delta] [-names A,B] [-has NAME=VERSION,...]
+//	peer -filled | -back
 //
 // It asks for every type that istiod asks for, as istiod does (made-up nonces first), answers each push with an
 // ACK, and prints one JSON line per push. Unknown fields in a body are an error.
@@ -61,7 +62,17 @@ func main() {
 	delta := flag.Bool("delta", false, "speak Delta ADS, and ask for ServiceEntries only")
 	names := flag.String("names", "", "with -delta: the resources to subscribe to; none: all")
 	has := flag.String("has", "", "with -delta: what we have, as NAME=VERSION,...")
+	filled := flag.Bool("filled", false, "print every kind of configuration with every field set, and end")
+	back := flag.Bool("back", false, "read such lines, decode them and print them again, and end")
 	flag.Parse()
+	switch {
+	case *filled:
+		printFilled()
+		return
+	case *back:
+		printBack()
+		return
+	}
 	connection, err := dial(*address)
 	if err == nil && *delta {
 		err = followDelta(connection, list(*names), versions(*has), *pushes, *patience)
