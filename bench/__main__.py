@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import change_cost, discovery, fold, keyframe, latency, listen
+from bench import change_cost, discovery, fold, keyframe, latency, listen, recover
 
 BENCHMARKS = {
     "fold": fold.run,
@@ -13,6 +13,7 @@ BENCHMARKS = {
     "listen": listen.run,
     "keyframe": keyframe.run,
     "discovery": discovery.run,
+    "recover": recover.run,
 }
 
 

@@ -268,7 +268,7 @@ class NamespaceView:
                 else:
                     claimants.discard(key)
                 unnamed |= claimants if len(claimants) > 1 or not services else set()
-                for other in claimants - touched.keys():
+                for other in [rival for rival in claimants if rival not in touched]:
                     touched[other] = self._parts_of(state, here, other)
                 if not claimants:
                     del self._claims[claim]
