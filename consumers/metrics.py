@@ -35,5 +35,8 @@ HOLDS_ENDED = Counter(
 DECISIONS = Counter(
     "shiplog_materializer_decisions_total", "Operators' decisions, by kind and outcome.", ["kind", "outcome"]
 )
+STANDING = Gauge("shiplog_materializer_standing_namespaces", "Namespaces that are frozen or pinned.")
+LAG = Gauge("shiplog_materializer_lag_events", "Offsets in the log that are not folded yet, by topic.", ["topic"])
+RECOVERY_LEFT = Gauge("shiplog_materializer_recovery_left_events", "Offsets that recoveries still have to fold.")
 CONFLICTS = Gauge("shiplog_materializer_conflicts", "Resources that several want to state.")
 SUSPECT = Gauge("shiplog_materializer_suspect_namespaces", "Namespaces with a hole in their events.")

@@ -25,7 +25,8 @@ class AdminServer:
     """Answers over HTTP on a thread of its own, so that it answers while the process is busy.
 
     Debug pages are called on that thread with the query's parameters and return what `json` can write: they
-    must read only what their owner replaces as a whole. They show no secrets.
+    must read only what their owner replaces as a whole. They show no secrets. A page whose name ends in `/` is one
+    of each name that follows, given as the parameter `name`.
     """
 
     def __init__(
@@ -94,10 +95,12 @@ class AdminServer:
         return _json({"pages": sorted(f"/debug/{name}" for name in self._debug_pages)})
 
     async def _debug(self, request: web.Request) -> web.Response:
-        page = self._debug_pages.get(request.match_info["page"])
+        asked = request.match_info["page"]
+        first, _, name = asked.partition("/")
+        page = self._debug_pages.get(asked) or self._debug_pages.get(f"{first}/")
         if page is None:
             return _json({"error": "no such page", "index": "/debug"}, status=404)
-        return _json(page(request.query))
+        return _json(page({**request.query, "name": name}))
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from sys import intern
 from typing import Any, NamedTuple, NewType
 
 from schemas.errors import UndecodableRecordError
@@ -25,6 +26,14 @@ class InstanceKey(NamedTuple):
     ip: str
     port: int
     cluster: str
+
+
+_PORTS = tuple(range(65536))
+
+
+def shared_port(port: int) -> int:
+    """The number, the same object each time."""
+    return _PORTS[port] if 0 <= port < 65536 else port
 
 
 class ServiceKey(NamedTuple):
@@ -64,8 +73,8 @@ class Instance:
 
     @property
     def key(self) -> InstanceKey:
-        """What tells it apart within its service."""
-        return InstanceKey(self.ip, self.port, self.cluster)
+        """What tells it apart within its service; kept a million times, so what is equal is one object."""
+        return InstanceKey(self.ip, shared_port(self.port), intern(self.cluster))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,13 +15,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from consumers import metrics
 from consumers.materializer.decision_queue import CarryOut, DecisionQueue, Refuse
 from consumers.materializer.fold import Outcome
-from consumers.materializer.guard import Scope
 from consumers.materializer.partition import MaterializedPartition
 from consumers.materializer.rebuilding import Rebuilding, Wanted
 from consumers.materializer.recovery import from_metadata, to_metadata
+from consumers.materializer.reporting import Reporting
 from consumers.materializer.snapshot_reader import read_published
 from consumers.materializer.transaction import NamespaceUpdate, TransactionWriter
-from consumers.settings import GuardMode
 from runtime.kafka_reader import LARGE_RECORDS, close_consumer, set_aside
 from runtime.lifecycle import settle_memory
 from schemas.errors import UndecodableRecordError
@@ -34,13 +33,11 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
+    from consumers.materializer.reporting import Status
     from consumers.settings import ConversionSettings, MaterializerSettings
     from runtime.settings import KafkaSettings
     from schemas.avro_codec import Codecs
     from schemas.control import ControlEvent, Pin
-
-    Report = Callable[[dict[str, object], bool], None]
-    """Takes the status of the partitions, and whether they are ready."""
 
 _log = structlog.get_logger()
 
@@ -74,8 +71,7 @@ class Engine:
         self._lost = False
         self._closing = False
         self._fault: KafkaException | None = None
-        self._holds: set[str] = set()
-        self._conflicts: set[str] = set()
+        self._reporting = Reporting()
         self._consumer = Consumer(
             kafka.client_config(self._client_id)
             | {
@@ -89,12 +85,13 @@ class Engine:
                 "session.timeout.ms": 6000,
                 "heartbeat.interval.ms": 1500,
                 "topic.metadata.refresh.interval.ms": 10_000,  # when another datacenter's topic appears
+                "queued.max.messages.kbytes": 16_384,
                 **LARGE_RECORDS,
             }
         )
         self._writer = TransactionWriter(kafka, settings, codecs, self._client_id)
 
-    def run(self, stop: threading.Event, report: Report) -> None:
+    def run(self, stop: threading.Event, report: Callable[[Status], None]) -> None:
         """Reads, folds and publishes until stopped.
 
         Raises:
@@ -122,7 +119,19 @@ class Engine:
             self._decide()
             if time.monotonic() - reported_at > 1.0:
                 reported_at = time.monotonic()
-                self._report_to(report)
+                report(self._reporting.report(self._partitions.values()))
+                self._measure_lag()
+
+    def _measure_lag(self) -> None:
+        """What is in the log and not folded yet, as far as the client has heard."""
+        lags = dict.fromkeys(self._settings.event_topics, 0)
+        for partition in self._partitions.values():
+            for topic in partition.next_offsets.keys() & lags.keys():
+                at = TopicPartition(topic, partition.number)
+                _, end = self._consumer.get_watermark_offsets(at, cached=True) or (0, 0)
+                lags[topic] += max(0, end - partition.next_offsets[topic])
+        for topic, lag in lags.items():
+            metrics.LAG.labels(topic).set(lag)
 
     def close(self) -> None:
         """Ends the membership; the next engine of this name gets the partitions back, unless they were lost."""
@@ -177,7 +186,7 @@ class Engine:
                     topic=tp.topic, partition=tp.partition, needed=wanted, earliest=earliest,
                 )  # fmt: skip
             start = min(max(wanted, earliest), end)
-            self._partitions[tp.partition].next_offsets[tp.topic] = start
+            self._partitions[tp.partition].begin(tp.topic, start)
             starts.append(TopicPartition(tp.topic, tp.partition, start))
         consumer.assign(starts)
         consumer.pause(controls)  # decisions are carried out in the present, behind what is recovered
@@ -355,43 +364,3 @@ class Engine:
             detail=fault.detail,
         )  # fmt: skip
         return set_aside(message, fault, "materializer")
-
-    def _report_to(self, report: Report) -> None:
-        partitions = self._partitions.values()
-        self._report_holds()
-        self._report_conflicts()
-        metrics.SUSPECT.set(sum(p.suspect for p in partitions))
-        metrics.NAMESPACES.set(sum(len(p.views) for p in partitions))
-        metrics.RESOURCES.set(sum(len(v.versions) for p in partitions for v in p.views.values()))
-        ready = bool(partitions) and not any(partition.recovering for partition in partitions)
-        report({str(p.number): p.status() for p in partitions}, ready)
-
-    def _report_conflicts(self) -> None:
-        """Resources that several config items, or an item and a service, want to state."""
-        present = {
-            name: who for partition in self._partitions.values() for name, who in partition.conflicts().items()
-        }
-        for name in present.keys() - self._conflicts:
-            _log.warning("conflict: the first has the resource", resource=name, claimants=present[name])
-        self._conflicts = set(present)
-        metrics.CONFLICTS.set(len(present))
-
-    def _report_holds(self) -> None:
-        """Open and ended holds, as metrics; in the log, when they come and go."""
-        present = {
-            hold.describe(datacenter): hold
-            for partition in self._partitions.values()
-            if not partition.recovering
-            for datacenter, hold in partition.holds()
-        }
-        for name in present.keys() - self._holds:
-            _log.warning("endpoints are held", hold=name)
-        self._holds = set(present)
-        for scope in Scope:
-            for mode in (GuardMode.OBSERVE, GuardMode.ENFORCE):
-                holds = [hold for hold in present.values() if (hold.scope, hold.mode) == (scope, mode)]
-                metrics.HOLDS.labels(scope, mode).set(len(holds))
-        for partition in self._partitions.values():
-            for datacenter, hold, ending in partition.take_ended_holds():
-                metrics.HOLDS_ENDED.labels(hold.scope, ending).inc()
-                _log.warning("endpoints are no longer held", hold=hold.describe(datacenter), ending=ending)

@@ -6,7 +6,7 @@ No Kafka here: records come in as values, and what to write comes out as values.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -23,14 +23,35 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from consumers.materializer.conversion.config_item import BadItemError
+    from consumers.materializer.folded_item import ResourceId
     from consumers.materializer.guard import Ending, Hold
     from consumers.materializer.view import PublishedNamespace, Update
     from consumers.settings import ConversionSettings, ExpectedSettings, GuardSettings
     from schemas.control import ControlEvent
     from schemas.events import ConfigKey, Datacenter, Namespace, RegistryEvent
-    from schemas.records import ResourceRecord
+    from schemas.records import Manifest, ResourceRecord
 
 _log = structlog.get_logger()
+
+_EVENTS = {outcome: metrics.EVENTS.labels(outcome) for outcome in Outcome}
+
+
+class Progress(NamedTuple):
+    """Of a recovery, in offsets."""
+
+    done: int
+    left: int
+
+
+class NamespaceStatus(NamedTuple):
+    """A namespace as an operator sees it; `datacenters` as the debug page shows them."""
+
+    manifest: Manifest | None
+    stands: bool
+    missing: tuple[Datacenter, ...]
+    holds: tuple[str, ...]
+    conflicts: dict[ResourceId, tuple[str, ...]]
+    datacenters: dict[Datacenter, dict[str, object]]
 
 
 @dataclass(slots=True)
@@ -47,6 +68,7 @@ class MaterializedPartition:
     published: dict[Namespace, PublishedNamespace]
     live_from: dict[str, int]
     next_offsets: dict[str, int] = field(default_factory=dict)
+    first_offsets: dict[str, int] = field(default_factory=dict)
     views: dict[Namespace, NamespaceView] = field(default_factory=dict)
     recovering: bool = True
     _fold: Fold = field(init=False)
@@ -69,11 +91,22 @@ class MaterializedPartition:
                 self._fold.state.changes[namespace] = NamespaceChanges(version={CONTROL_EVENTS: decided})
         self._fold.schedule(releases.values())
 
+    def begin(self, topic: str, offset: int) -> None:
+        """The topic is read from here."""
+        self.first_offsets[topic] = self.next_offsets[topic] = offset
+
+    @property
+    def progress(self) -> Progress:
+        """How far the recovery is."""
+        begun = {topic: self.first_offsets.get(topic, 0) for topic in self.live_from}
+        done = sum(self.next_offsets.get(topic, first) - first for topic, first in begun.items())
+        return Progress(done, sum(self.live_from[topic] - first for topic, first in begun.items()) - done)
+
     def apply(self, topic: str, offset: int, event: RegistryEvent) -> Outcome:
         """Folds in an event."""
         self.next_offsets[topic] = offset + 1
         outcome = self._fold.apply(topic, offset, event)
-        metrics.EVENTS.labels(outcome).inc()
+        _EVENTS[outcome].inc()
         if outcome in {Outcome.MISMATCH, Outcome.INCOMPLETE_KEYFRAME}:
             _log.warning(
                 "an event does not fit what was folded before",
@@ -244,25 +277,47 @@ class MaterializedPartition:
         return {
             "recovering": self.recovering,
             "next_offsets": dict(self.next_offsets),
-            "namespaces": {
-                namespace: {
-                    "version": view.manifest and view.manifest.version,
-                    "digest": view.manifest and view.manifest.digest,
-                    "resources": len(view.versions),
-                }
-                for namespace, view in self.views.items()
-            },
+            "namespaces": sorted(self.views),
             "holds": [hold.describe(name) for name, hold in self.holds()],
-            "standing": [ns for ns in self._fold.state.decisions if self._fold.state.stands(ns)],
             "datacenters": {
                 name: {
                     "link": datacenter.link,
                     "session": datacenter.session,
                     "epoch": datacenter.epoch,
+                    "topic": datacenter.topic,
                     "suspect": [ns for ns, state in datacenter.namespaces.items() if state.suspect],
                 }
                 for name, datacenter in self._fold.state.datacenters.items()
             },
+        }
+
+    def namespaces(self) -> dict[Namespace, NamespaceStatus]:
+        """Each namespace as an operator sees it."""
+        state = self._fold.state
+        return {
+            name: NamespaceStatus(
+                manifest=view.manifest,
+                stands=state.stands(name),
+                missing=state.missing(name, self.expected.datacenters),
+                holds=tuple(
+                    hold.describe(datacenter)
+                    for datacenter, there in state.datacenters.items()
+                    for hold in there.guard.holds_of(name)
+                ),
+                conflicts=dict(view.conflicts),
+                datacenters={
+                    datacenter: {
+                        "link": state.datacenters[datacenter].link,
+                        "complete": here.complete,
+                        "suspect": here.suspect,
+                        "services": len(here.services),
+                        "config_items": len(here.items),
+                        "config_items_in_fault": sum(item.fault is not None for item in here.items.values()),
+                    }
+                    for datacenter, here in state.of_namespace(name).items()
+                },
+            )
+            for name, view in self.views.items()
         }
 
     def _view(self, namespace: Namespace) -> NamespaceView:

@@ -14,10 +14,12 @@ from confluent_kafka import KafkaException
 
 from consumers import metrics
 from consumers.materializer.engine import Engine
+from consumers.materializer.reporting import Status, namespace_page, namespaces_page
 from runtime.admin_http import AdminServer
 from runtime.kafka_topics import TopicKeeper
 from runtime.lifecycle import Readiness
 from schemas import avro_codec
+from schemas.events import Namespace
 from schemas.topics import mirrored_topic_settings, topic_settings
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class Materializer:
         # Stable over restarts: Kafka then fences the former process of this name and aborts what it left open.
         self._instance = settings.instance or f"{socket.gethostname()}-{settings.admin.port}"
         self._readiness = Readiness()
-        self._status: dict[str, object] = {}
+        self._status = Status({}, {}, "")
 
     def run(self, stop: threading.Event) -> None:
         """Runs until `stop` is set.
@@ -65,7 +67,12 @@ class Materializer:
             ShellError, WrongTopicError: it can't start; the text says why.
         """
         self._readiness.wait_for("partitions", "no partition held yet")
-        admin = AdminServer(self._settings.admin, self._readiness, {"partitions": lambda _: self._status})
+        pages = {
+            "partitions": lambda _: self._status.partitions,
+            "namespaces": lambda _: namespaces_page(self._status),
+            "namespace/": lambda query: namespace_page(self._status, Namespace(query["name"])),
+        }
+        admin = AdminServer(self._settings.admin, self._readiness, pages)
         admin.start()
         TopicKeeper(self._kafka, self._topics).check(
             (
@@ -87,9 +94,9 @@ class Materializer:
                 engine.close()
         admin.stop()
 
-    def _report(self, status: dict[str, object], ready: bool) -> None:  # noqa: FBT001 - a callback
+    def _report(self, status: Status) -> None:
         self._status = status
-        if ready:
-            self._readiness.met("partitions")
+        if status.waiting_for:
+            self._readiness.wait_for("partitions", status.waiting_for)
         else:
-            self._readiness.wait_for("partitions", "recovering")
+            self._readiness.met("partitions")

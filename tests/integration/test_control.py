@@ -61,6 +61,12 @@ def test_a_frozen_namespace_stands_through_restarts_until_it_is_unfrozen(
     restart(materializer)
     time.sleep(1)
     assert pilot.endpoints() == before
+    page = materializer.debug(f"namespace/{namespace}")
+    assert (page["frozen"], page["manifest"]["decisions"][0]["author"]) == (True, "tester")
+    assert page["datacenters"]["dc1"]["services"] == SERVICES
+    (line,) = materializer.debug("namespaces")
+    assert (line["namespace"], line["frozen"], line["resources"]) == (namespace, True, SERVICES)
+    assert materializer.metric("shiplog_materializer_standing_namespaces") == 1
     last = read_history(kafka)[-1]
     assert isinstance(last.decisions[0].event.body, Freeze)
     assert (last.decisions[0].event.author, last.decisions[0].event.reason) == ("tester", "a test")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from consumers.settings import ISTIO_PROTOCOLS
 from schemas.digests import instance_digest
+from schemas.events import shared_port
 from schemas.protobuf.istio_networking.workload_entry_pb2 import WorkloadEntry
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def fold_instance(
         instance_digest(instance),
         _ENDPOINTS_TAG + _length(body) + body,
         flags,
-        instance.port,
+        shared_port(instance.port),
         _protocol(settings, metadata),
         _logical_port(settings, metadata),
     )

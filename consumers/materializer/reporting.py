@@ -1,0 +1,164 @@
+"""What operators see of the partitions: metrics, log lines when something begins or ends, debug pages."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import structlog
+
+from consumers import metrics
+from consumers.materializer.guard import Scope
+from consumers.settings import GuardMode
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from consumers.materializer.partition import MaterializedPartition, NamespaceStatus
+    from schemas.events import Namespace
+    from schemas.records import Manifest
+
+_log = structlog.get_logger()
+
+_PROGRESS_S = 5.0
+
+
+class Status(NamedTuple):
+    """The partitions at one moment; made anew each time, so that any thread may read it."""
+
+    partitions: dict[str, Any]
+    namespaces: dict[Namespace, NamespaceStatus]
+    waiting_for: str
+    """Why the partitions are not ready; empty when they are."""
+
+
+class Reporting:
+    """Called about once a second by the engine, on its thread."""
+
+    def __init__(self) -> None:
+        self._holds: set[str] = set()
+        self._conflicts: set[str] = set()
+        self._recovering_since = 0.0
+        self._progress_at = 0.0
+
+    def report(self, partitions: Collection[MaterializedPartition]) -> Status:
+        """Sets the metrics, logs what is new, and answers with the status."""
+        self._report_holds(partitions)
+        self._report_conflicts(partitions)
+        metrics.SUSPECT.set(sum(p.suspect for p in partitions))
+        metrics.NAMESPACES.set(sum(len(p.views) for p in partitions))
+        metrics.RESOURCES.set(sum(len(v.versions) for p in partitions for v in p.views.values()))
+        namespaces = {name: status for p in partitions for name, status in p.namespaces().items()}
+        metrics.STANDING.set(sum(status.stands for status in namespaces.values()))
+        return Status(
+            partitions={str(p.number): p.status() for p in partitions},
+            namespaces=namespaces,
+            waiting_for=self._progress(partitions) if partitions else "no partition held yet",
+        )
+
+    def _progress(self, partitions: Collection[MaterializedPartition]) -> str:
+        """How far the recovery is; empty when there is none."""
+        recovering = [partition for partition in partitions if partition.recovering]
+        metrics.RECOVERY_LEFT.set(sum(partition.progress.left for partition in recovering))
+        now = time.monotonic()
+        if not recovering:
+            self._recovering_since = 0.0
+            return ""
+        self._recovering_since = self._recovering_since or now
+        done = sum(partition.progress.done for partition in recovering)
+        left = sum(partition.progress.left for partition in recovering)
+        eta_s = (now - self._recovering_since) * left / done if done else None
+        text = f"recovering {len(recovering)} partitions: {done:,} of {done + left:,} offsets folded"
+        if eta_s is not None:
+            text += f", about {eta_s:.0f} s left"
+        if now - self._progress_at > _PROGRESS_S:
+            self._progress_at = now
+            _log.info("recovering", partitions=len(recovering), done=done, left=left)
+        return text
+
+    def _report_conflicts(self, partitions: Collection[MaterializedPartition]) -> None:
+        """Resources that several config items, or an item and a service, want to state."""
+        present = {name: who for partition in partitions for name, who in partition.conflicts().items()}
+        for name in present.keys() - self._conflicts:
+            _log.warning("conflict: the first has the resource", resource=name, claimants=present[name])
+        self._conflicts = set(present)
+        metrics.CONFLICTS.set(len(present))
+
+    def _report_holds(self, partitions: Collection[MaterializedPartition]) -> None:
+        """Open and ended holds, as metrics; in the log, when they come and go."""
+        present = {
+            hold.describe(datacenter): hold
+            for partition in partitions
+            if not partition.recovering
+            for datacenter, hold in partition.holds()
+        }
+        for name in present.keys() - self._holds:
+            _log.warning("endpoints are held", hold=name)
+        self._holds = set(present)
+        for scope in Scope:
+            for mode in (GuardMode.OBSERVE, GuardMode.ENFORCE):
+                holds = [hold for hold in present.values() if (hold.scope, hold.mode) == (scope, mode)]
+                metrics.HOLDS.labels(scope, mode).set(len(holds))
+        for partition in partitions:
+            for datacenter, hold, ending in partition.take_ended_holds():
+                metrics.HOLDS_ENDED.labels(hold.scope, ending).inc()
+                _log.warning("endpoints are no longer held", hold=hold.describe(datacenter), ending=ending)
+
+
+def namespaces_page(status: Status) -> list[dict[str, Any]]:
+    """`/debug/namespaces`: a line each."""
+    return [
+        {
+            "namespace": name,
+            "published": one.manifest is not None,
+            "resources": 0 if one.manifest is None else one.manifest.resources,
+            "digest": None if one.manifest is None else one.manifest.digest,
+            "frozen": one.stands,
+            "holds": len(one.holds),
+            "missing": list(one.missing),
+            "datacenters": sorted(one.datacenters),
+        }
+        for name, one in sorted(status.namespaces.items())
+    ]
+
+
+def namespace_page(status: Status, name: Namespace) -> dict[str, Any]:
+    """`/debug/namespace/NAME`: the manifest, the state of each datacenter, holds, conflicts."""
+    one = status.namespaces.get(name)
+    if one is None:
+        return {"error": f"no namespace {name} here", "namespaces": sorted(status.namespaces)}
+    return {
+        "namespace": name,
+        "frozen": one.stands,
+        "missing": list(one.missing),
+        "holds": list(one.holds),
+        "conflicts": {f"{collection} {resource}": who for (collection, resource), who in one.conflicts.items()},
+        "datacenters": one.datacenters,
+        "manifest": None if one.manifest is None else _describe(one.manifest),
+    }
+
+
+def _describe(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "version": manifest.version,
+        "digest": manifest.digest,
+        "resources": manifest.resources,
+        "added": manifest.added,
+        "changed": manifest.changed,
+        "removed": manifest.removed,
+        "reason": manifest.reason,
+        "converter": manifest.converter,
+        "observed_at": datetime.fromtimestamp(manifest.observed_at / 1e6, UTC).isoformat(),
+        "decisions": [
+            {
+                "kind": type(one.event.body).__name__,
+                "author": one.event.author,
+                "reason": one.event.reason,
+                "offset": one.offset,
+            }
+            for one in manifest.decisions
+        ],
+        "recover_from": manifest.recover_from,
+        "folded_to": manifest.folded_to,
+    }
