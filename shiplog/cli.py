@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -16,11 +15,16 @@ from runtime.lifecycle import configure_logging, run_async, run_threaded, tune_g
 from schemas.errors import SchemaError
 from schemas.topics import TopicSettings, topic_settings
 from shiplog import __version__
+from shiplog.audit.command import app as audit_app
 from shiplog.control.command import app as control_app
 from shiplog.errors import CommandError
+from shiplog.options import ConfigOption, OutputOption  # noqa: TC001 - typer reads them
 from shiplog.settings import Settings, read_settings
 from shiplog.up import up
 from shiplog.watch.command import watch
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -35,14 +39,9 @@ app = typer.Typer(
 topics_app = typer.Typer(help="Creates and checks the Kafka topics.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(control_app, name="control")
+app.add_typer(audit_app, name="audit")
 app.command()(up)
 app.command()(watch)
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", envvar="SHIPLOG_CONFIG", help="YAML file; SHIPLOG_ variables win over it."),
-]
-OutputOption = Annotated[str, typer.Option("--output", "-o", help="text or json")]
 
 
 def main() -> None:

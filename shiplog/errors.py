@@ -3,7 +3,8 @@
 CommandError
 ├── PrerequisiteError   a program, a jar or a port that a command needs is missing or taken
 ├── StackError          a part of the local stack did not start, or ended
-└── DecisionRefusedError    an operator's decision can't be carried out
+├── DecisionRefusedError    an operator's decision can't be carried out
+└── NotVerifiedError    the log does not give what was published
 """
 
 
@@ -21,3 +22,7 @@ class StackError(CommandError):
 
 class DecisionRefusedError(CommandError):
     """An operator's decision can't be carried out; the text says why."""
+
+
+class NotVerifiedError(CommandError):
+    """The log does not give what was published."""

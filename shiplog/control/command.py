@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -26,9 +25,12 @@ from schemas.events import Datacenter, Namespace
 from shiplog.control.client import ControlClient
 from shiplog.control.versions import find_version, format_version
 from shiplog.errors import CommandError
+from shiplog.options import ConfigOption, OutputOption  # noqa: TC001 - typer reads them
 from shiplog.settings import read_settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from schemas.control import Decision
     from schemas.records import Manifest
 
@@ -40,11 +42,6 @@ AuthorOption = Annotated[
     str, typer.Option("--author", envvar="SHIPLOG_AUTHOR", help="Who decides; else the user of this machine.")
 ]
 WaitOption = Annotated[float, typer.Option("--wait", help="Seconds to wait until it is carried out; 0: don't.")]
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", envvar="SHIPLOG_CONFIG", help="YAML file; SHIPLOG_ variables win over it."),
-]
-OutputOption = Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="text or json")]
 DatacenterOption = Annotated[str, typer.Option("--datacenter", "-d", help="The datacenter.")]
 
 

@@ -45,8 +45,9 @@ def assert_history_is_sound(kafka: KafkaServer, pilot: Pilot) -> None:
 class Changes:
     """Random changes in the background, for as long as faults are made."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, per_second: float = 100) -> None:
         self._load = load
+        self._per_second = per_second
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -59,7 +60,7 @@ class Changes:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._load.change(20, per_second=100)
+            self._load.change(20, per_second=self._per_second)
 
 
 def assert_converges(pilot: Pilot, nacos: NacosServer, namespace: str, load: Load) -> None:

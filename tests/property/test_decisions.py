@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consumers.audit.verification import Foreknowledge, Verdict, Verification
 from consumers.materializer.partition import MaterializedPartition
 from consumers.materializer.replay import Replay
 from consumers.materializer.view import PublishedNamespace
@@ -171,6 +172,34 @@ def test_each_manifest_and_the_log_give_its_snapshot_again(first, script) -> Non
         digest, rebuilt = replay.snapshot()
         assert rebuilt == records
         assert digest in {manifest.digest, ""}
+
+
+@given(first=registries.filter(bool), script=steps, forged=st.integers(0, 99))
+@settings(max_examples=150, deadline=None)
+def test_an_audit_proves_every_manifest_and_finds_a_forged_one(first, script, forged) -> None:
+    """One fold along the history, whatever was decided; one other digest anywhere does not pass."""
+    history = [manifest for manifest, _ in lived(first, script).history]
+    world = lived(first, script)
+    index = forged % len(history)
+    for manifests in (history, [replace(m, digest="0" * 31 + "1") if m is history[index] else m for m in history]):
+        foreknowledge = Foreknowledge.empty()
+        for manifest in manifests:
+            foreknowledge.learn(manifest)
+        verification = Verification(CONVERSION, GUARD, foreknowledge)
+        done = dict.fromkeys(DATACENTERS, 0)
+        findings = []
+        for manifest in manifests:
+            for name, publisher in world.publishers.items():
+                end = manifest.folded_to.get(topic_of(name), -1) + 1
+                for offset in range(done[name], end):
+                    verification.apply(topic_of(name), offset, publisher.events[offset])
+                done[name] = max(done[name], end)
+            findings.append(verification.check(manifest))
+        verdicts = [finding.verdict for finding in findings]
+        if manifests is history:
+            assert set(verdicts) == {Verdict.VERIFIED}, findings
+        else:
+            assert verdicts[index] is Verdict.MISMATCH
 
 
 @given(first=registries.filter(bool), script=steps)

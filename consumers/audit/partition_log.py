@@ -1,0 +1,134 @@
+"""Reads a partition's history, and its events side by side with it: without a group, without commits."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Consumer, TopicPartition
+
+from consumers.audit.verification import Finding, Foreknowledge, Verdict, Verification
+from runtime.kafka_reader import LARGE_RECORDS, read_range
+from schemas.errors import UndecodableRecordError
+from schemas.topics import SNAPSHOT_HISTORY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from confluent_kafka import Message
+
+    from consumers.settings import ConversionSettings, GuardSettings
+    from runtime.settings import KafkaSettings
+    from schemas.avro_codec import Codecs
+    from schemas.events import RegistryEvent
+    from schemas.records import Manifest
+
+_TIMEOUT_S = 10.0
+
+
+class PartitionLog:
+    """One partition of the history and of the event topics; needs only read permission.
+
+    Raises KafkaException where Kafka can't be read.
+    """
+
+    def __init__(self, kafka: KafkaSettings, codecs: Codecs, number: int) -> None:
+        self._kafka = kafka
+        self._codecs = codecs
+        self._number = number
+
+    def manifests(self) -> Iterator[Manifest]:
+        """The partition's manifests, oldest first; a record that does not decode is no manifest."""
+        for message in self._read(SNAPSHOT_HISTORY, 0):
+            try:
+                yield self._codecs.manifest.decode(message.value())
+            except UndecodableRecordError:
+                continue
+
+    def verify(
+        self,
+        conversion: ConversionSettings,
+        guard: GuardSettings,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> Iterator[Finding]:
+        """A finding for every manifest; `progress` takes how many events were folded since the last call."""
+        foreknowledge = Foreknowledge.empty()
+        for manifest in self.manifests():
+            foreknowledge.learn(manifest)
+        verification: Verification | None = None
+        topics: dict[str, _Events] = {}
+        for manifest in self.manifests():
+            if verification is None:
+                if (missing := self._missing(manifest)) is not None:
+                    yield Finding(manifest, Verdict.UNVERIFIABLE, missing)
+                    continue
+                verification = Verification(conversion, guard, foreknowledge)
+            for topic, last in manifest.folded_to.items():
+                if topic not in topics:
+                    first = manifest.recover_from.get(topic, 0)
+                    topics[topic] = _Events(self._read(topic, first), self._codecs)
+                progress(topics[topic].fold_into(verification, last))
+            yield verification.check(manifest)
+
+    def _missing(self, manifest: Manifest) -> str | None:
+        """Why a fold can't begin with this manifest."""
+        if not manifest.folded_to:
+            return "it does not say where its fold begins: it is of an older shiplog"
+        with closing(self._consumer()) as consumer:
+            for topic, offset in manifest.recover_from.items():
+                earliest, _ = self._watermarks(consumer, topic)
+                if offset < earliest:
+                    return f"it needs {topic} from offset {offset}, and the log begins at {earliest}"
+        return None
+
+    def _read(self, topic: str, first: int) -> Iterator[Message]:
+        with closing(self._consumer()) as consumer:
+            earliest, end = self._watermarks(consumer, topic)
+            yield from read_range(consumer, TopicPartition(topic, self._number), max(first, earliest), end)
+
+    def _watermarks(self, consumer: Consumer, topic: str) -> tuple[int, int]:
+        return consumer.get_watermark_offsets(TopicPartition(topic, self._number), timeout=_TIMEOUT_S) or (0, 0)
+
+    def _consumer(self) -> Consumer:
+        return Consumer(
+            self._kafka.client_config("shiplog-audit")
+            | {
+                "group.id": "shiplog-audit-unused",  # librdkafka wants one; nothing joins or commits
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "error",
+                "queued.max.messages.kbytes": 16_384,
+                **LARGE_RECORDS,
+            }
+        )
+
+
+class _Events:
+    """A topic's events, folded in piece by piece."""
+
+    def __init__(self, messages: Iterator[Message], codecs: Codecs) -> None:
+        self._messages = messages
+        self._codecs = codecs
+        self._ahead: tuple[str, int, RegistryEvent] | None = None
+
+    def fold_into(self, verification: Verification, last: int) -> int:
+        """Folds in what stands up to that offset; how many events."""
+        count = 0
+        if self._ahead is not None:
+            if self._ahead[1] > last:
+                return 0
+            verification.apply(*self._ahead)
+            self._ahead, count = None, 1
+        for message in self._messages:
+            try:
+                event = self._codecs.registry_event.decode(message.value())
+            except UndecodableRecordError:
+                continue  # set aside when it was first read
+            found = (message.topic() or "", message.offset() or 0, event)
+            if found[1] > last:
+                self._ahead = found
+                break
+            verification.apply(*found)
+            count += 1
+        return count

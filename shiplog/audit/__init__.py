@@ -1,0 +1,1 @@
+"""Auditors' questions from the command line."""
