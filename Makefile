@@ -39,6 +39,7 @@ bench: $(READY) ## every benchmark; see bench/README.md for one at a time
 
 soak: $(READY) ## the long loops: kills and random changes
 	SHIPLOG_KILLS=100 SHIPLOG_KAFKA_OUTAGE_S=300 $(BIN)/pytest tests/integration/test_faults.py
+	SHIPLOG_MATERIALIZER_KILLS=100 $(BIN)/pytest tests/integration/test_materializers.py
 	SHIPLOG_LISTENER_KILLS=50 $(BIN)/pytest tests/integration/test_high_availability.py
 	SHIPLOG_CLUSTER_OUTAGE_S=60 $(BIN)/pytest tests/integration/test_nacos_cluster.py
 

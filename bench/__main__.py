@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import change_cost, discovery, fold, keyframe, latency, listen, recover
+from bench import change_cost, discovery, fold, keyframe, lag, latency, listen, recover
 
 BENCHMARKS = {
     "fold": fold.run,
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "keyframe": keyframe.run,
     "discovery": discovery.run,
     "recover": recover.run,
+    "lag": lag.run,
 }
 
 

@@ -7,30 +7,19 @@ chosen at random; batches as the materializer makes them under load. No Kafka: w
 from __future__ import annotations
 
 import itertools
-import random
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from bench.lag import NAMESPACE, SERVICES, changes
 from consumers.materializer.fold import Fold
 from consumers.materializer.fold_state import Touched
 from consumers.materializer.view import NamespaceView, Occasion
 from consumers.settings import ConversionSettings, GuardSettings
-from producers.listener.diff import diff, state
-from producers.listener.observation import Observation
 from producers.listener.session import Session
 from runtime.lifecycle import settle_memory, tune_garbage_collector
 from schemas.avro_codec import codecs
-from schemas.events import Datacenter, Namespace, ServiceKey, SessionId, SyncCompleted, SyncStarted
-from tests.harness.load import make_instance
+from schemas.events import Datacenter, SessionId
 
-if TYPE_CHECKING:
-    from schemas.events import RegistryBody
-
-NAMESPACE = Namespace("public")
 TOPIC = "shiplog.registry.events"
-SERVICES = 2000
-INSTANCES = 20
 
 
 def run(*, quick: bool) -> None:
@@ -41,37 +30,15 @@ def run(*, quick: bool) -> None:
         report(records, first, batch)
 
 
-def make_log(changes: int) -> tuple[list[bytes], int]:
+def make_log(count: int) -> tuple[list[bytes], int]:
     """Encoded events: a keyframe, then changes; and how many the keyframe has."""
     codec = codecs().registry_event
     session = Session(datacenter=Datacenter("dc1"), partition=0, id=SessionId("s"), epoch=1)
     records: list[bytes] = []
-
-    def add(body: RegistryBody) -> None:
+    for body in itertools.islice(changes(), SERVICES + 2 + count):
         records.append(codec.encode(session.event(NAMESPACE, body, time.time_ns() // 1000)))
         session.taken()
-
-    stated = {}
-    add(SyncStarted(reason="bench"))
-    for number in range(SERVICES):
-        key = ServiceKey("DEFAULT_GROUP", f"svc-{number}")
-        body, stated[key] = state(
-            key, Observation(visible=tuple(make_instance(number, i) for i in range(INSTANCES)))
-        )
-        add(body)
-    add(SyncCompleted(services=SERVICES, config_items=0))
-    first = len(records)
-    dice = random.Random(1)
-    keys = list(stated)
-    while len(records) < first + changes:
-        key = dice.choice(keys)
-        instances = dict(stated[key].instances)
-        chosen = dice.choice(list(instances))
-        instances[chosen] = replace(instances[chosen], weight=float(dice.randrange(1, 1000)))
-        delta, stated[key] = diff(key, stated[key], Observation(visible=tuple(instances.values())))
-        if delta is not None:
-            add(delta)
-    return records, first
+    return records, SERVICES + 2
 
 
 def report(records: list[bytes], first: int, batch: int) -> None:
@@ -80,10 +47,10 @@ def report(records: list[bytes], first: int, batch: int) -> None:
     fold, view = Fold(settings, GuardSettings()), NamespaceView(NAMESPACE, settings)
     for offset, record in enumerate(records[:first]):
         fold.apply(TOPIC, offset, c.registry_event.decode(record))
-    changes = fold.state.changes[NAMESPACE]
-    publish(view, fold, changes.dirty)
+    changed = fold.state.changes[NAMESPACE]
+    publish(view, fold, changed.dirty)
     settle_memory()
-    changes.dirty = Touched()
+    changed.dirty = Touched()
     spent = dict.fromkeys(("decode", "fold", "view", "encode"), 0.0)
     end = min(len(records), first + 2000) if batch == 1 else len(records)
     for start in range(first, end, batch):
@@ -93,7 +60,7 @@ def report(records: list[bytes], first: int, batch: int) -> None:
         for offset, event in enumerate(events, start=start):
             fold.apply(TOPIC, offset, event)
         clock.append(time.perf_counter())
-        dirty, changes.dirty = changes.dirty, Touched()
+        dirty, changed.dirty = changed.dirty, Touched()
         update = view.update(fold.state, dirty, Occasion("bench"))
         clock.append(time.perf_counter())
         if update is not None:

@@ -70,6 +70,7 @@ class Engine:
         self._committed_at = time.monotonic()
         self._lost = False
         self._closing = False
+        self._starts: list[TopicPartition] = []
         self._fault: KafkaException | None = None
         self._reporting = Reporting()
         self._consumer = Consumer(
@@ -114,6 +115,11 @@ class Engine:
                 # transaction afterwards, a new one does not.
                 raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID, "partitions lost"))
             messages = [] if first is None else [first, *self._consumer.consume(self._settings.max_batch, 0)]
+            if self._starts:
+                # What was read while partitions changed hands may be of the former assignment, and out of order
+                # for the new one: it is read again.
+                messages = []
+                self._start_reading()
             quarantined = self._fold(messages)
             self._publish(quarantined)
             self._decide()
@@ -171,7 +177,7 @@ class Engine:
             )
             self._queues[number] = DecisionQueue(self._rebuilder(number))
         controls = [tp for tp in committed if tp.topic == CONTROL_EVENTS]
-        starts = [TopicPartition(tp.topic, tp.partition, max(tp.offset, 0)) for tp in controls]
+        self._starts = [TopicPartition(tp.topic, tp.partition, max(tp.offset, 0)) for tp in controls]
         for tp in committed:
             if tp.topic == CONTROL_EVENTS:
                 continue
@@ -187,13 +193,19 @@ class Engine:
                 )  # fmt: skip
             start = min(max(wanted, earliest), end)
             self._partitions[tp.partition].begin(tp.topic, start)
-            starts.append(TopicPartition(tp.topic, tp.partition, start))
-        consumer.assign(starts)
-        consumer.pause(controls)  # decisions are carried out in the present, behind what is recovered
+            self._starts.append(TopicPartition(tp.topic, tp.partition, start))
+        consumer.assign(self._starts)
         metrics.PARTITIONS.set(len(self._partitions))
         _log.info("partitions assigned", partitions=numbers)
 
+    def _start_reading(self) -> None:
+        self._consumer.assign(self._starts)
+        # Decisions are carried out in the present, behind what is recovered.
+        self._consumer.pause([tp for tp in self._starts if tp.topic == CONTROL_EVENTS])
+        self._starts = []
+
     def _revoked(self, _: Consumer, revoked: list[TopicPartition]) -> None:
+        self._starts = []
         for tp in revoked:
             self._partitions.pop(tp.partition, None)
             if (queue := self._queues.pop(tp.partition, None)) is not None:
