@@ -88,7 +88,7 @@ def _measure(
     )
     used = cpu_seconds(materializer.child) - cpu
     print(
-        f"    {written / seconds:5,.0f} changes/s: {written / made:.1f} a snapshot, lag {worst:,.0f} events at most, "
+        f"    {written / seconds:5,.0f} changes/s: {written / made:.1f} a snapshot, lag at most {worst:,.0f}, "
         f"{used / seconds:.2f} of a core; within {shares}",
         flush=True,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cached_property
 
 from pydantic import Field, field_validator
 
@@ -47,6 +48,11 @@ class ConversionSettings(Section):
     config_groups: tuple[str, ...] = Field(
         default=("ISTIO",), description="groups, or patterns, whose config items hold Istio's YAML"
     )
+
+    @cached_property
+    def endpoint_keys(self) -> frozenset[str]:
+        """The metadata keys that mean more than a label."""
+        return frozenset({self.protocol_key, self.port_key, self.region_key, self.zone_key, self.network_key})
 
     @field_validator("host", "name", "istio_namespace")
     @classmethod

@@ -23,9 +23,19 @@ class Transition(NamedTuple):
     difference: int
 
 
+class Ports(NamedTuple):
+    """What an instance says of its service's port; see `FoldedInstance`."""
+
+    port: int
+    protocol: str
+    logical_port: int
+
+
 @dataclass(slots=True)
 class FoldedService:
     """A service in one datacenter; `part` is its encoded endpoints, None when they have to be encoded.
+
+    `ports` is what all instances say of the port; None where they may differ.
 
     The counts are kept with each change, so that one instance's change costs one instance's work.
     """
@@ -36,6 +46,7 @@ class FoldedService:
     instances: dict[InstanceKey, FoldedInstance] = field(default_factory=dict)
     part: Part | None = None
     part_is_named: bool = False
+    ports: Ports | None = None
     _enabled: int = 0
     _healthy: int = 0
     _enabled_listable: int = 0
@@ -56,6 +67,8 @@ class FoldedService:
 
     def listed(self) -> list[FoldedInstance]:
         """The instances that Pilots get."""
+        if self._healthy_listable == len(self.instances):
+            return list(self.instances.values())
         protected = self.protected
         return [instance for instance in self.instances.values() if _is_listed(instance, protected=protected)]
 
@@ -63,19 +76,24 @@ class FoldedService:
         self, changes: Mapping[InstanceKey, FoldedInstance | None], protect_threshold: float
     ) -> Transition:
         """Puts each instance in the place of the one with its key; None removes. The digest is the caller's."""
-        was, count = self.protected, self.count
-        changed = [(key, self.instances.get(key), now) for key, now in changes.items()]
+        instances, was, count = self.instances, self.protected, self.count
+        changed = [(key, instances.get(key), now) for key, now in changes.items()]
         for key, former, now in changed:
             if former is not None:
+                if now is not None and now.flags == former.flags:
+                    instances[key] = now
+                    self._note_ports(now)
+                    continue
                 self._add(former.flags, -1)
-                del self.instances[key]
+                del instances[key]
             if now is not None:
                 self._add(now.flags, 1)
-                self.instances[key] = now
+                instances[key] = now
+                self._note_ports(now)
         self.protect_threshold = protect_threshold
         protected = self.protected
         if protected != was:
-            changed += [(key, one, one) for key, one in self.instances.items() if key not in changes]
+            changed += [(key, one, one) for key, one in instances.items() if key not in changes]
         lost: dict[InstanceKey, FoldedInstance] = {}
         listed = []
         for key, former, now in changed:
@@ -97,6 +115,14 @@ class FoldedService:
             key: instance._replace(endpoint=rename_port(instance.endpoint, port_name))
             for key, instance in self.instances.items()
         }
+
+    def _note_ports(self, instance: FoldedInstance) -> None:
+        """Kept as long as it is certain: once they differ, until the service has one instance."""
+        ports = Ports(instance.port, instance.protocol, instance.logical_port)
+        if len(self.instances) == 1:
+            self.ports = ports
+        elif ports != self.ports:
+            self.ports = None
 
     def _add(self, flags: int, sign: int) -> None:
         if not flags & ENABLED:

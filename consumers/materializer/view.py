@@ -13,6 +13,7 @@ from consumers.materializer.conversion import SERVICE_ENTRIES
 from consumers.materializer.conversion.endpoint import rename_port
 from consumers.materializer.conversion.names import ServiceName, is_canonical, service_name
 from consumers.materializer.conversion.service_entry import (
+    agreed_port,
     encode_part,
     encode_record,
     encode_stated,
@@ -283,7 +284,12 @@ class NamespaceView:
         return plain
 
     def _convert(self, name: ServiceName, services: dict[Datacenter, _HeldService]) -> ResourceRecord:
-        port = logical_port(self.settings, (instance for one in services.values() for instance in one.instances()))
+        agreed = {None if one.held else one.service.ports for one in services.values()}
+        if len(agreed) == 1 and (ports := agreed.pop()) is not None:
+            port = agreed_port(self.settings, ports.port, ports.protocol, ports.logical_port)
+        else:
+            all_instances = (instance for one in services.values() for instance in one.instances())
+            port = logical_port(self.settings, all_instances)
         parts = []
         named = False
         for datacenter, one in services.items():

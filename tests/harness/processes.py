@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 _COMMANDS = {"listener": "listen", "materializer": "materialize", "gateway": "gateway"}
 
 
+def guard(mode: str, *scopes: str) -> dict[str, str]:
+    """The settings that put the guard into a mode: in all scopes, or in some."""
+    return {
+        f"SHIPLOG_MATERIALIZER__GUARD__{scope.upper()}__MODE": mode
+        for scope in scopes or ("service", "namespace", "datacenter")
+    }
+
+
 @dataclass(slots=True)
 class Process:
     """One process: it keeps its ports and its name over restarts."""
@@ -91,8 +99,7 @@ class Processes:
                 "SHIPLOG_GATEWAY__PORT": str(port or 9901),
                 # Random changes may take most endpoints away, and are compared with what Nacos has; the guard has
                 # tests of its own.
-                "SHIPLOG_MATERIALIZER__GUARD__NAMESPACE__MODE": "observe",
-                "SHIPLOG_MATERIALIZER__GUARD__DATACENTER__MODE": "observe",
+                **guard("observe"),
                 f"SHIPLOG_{kind.upper()}__ADMIN__PORT": str(admin_port),
                 **environment,
             },

@@ -10,6 +10,7 @@ from schemas.control import Freeze
 from tests.harness.load import make_instance
 from tests.harness.logs import read_history
 from tests.harness.pilot import wait_for
+from tests.harness.processes import guard
 from tests.integration.test_faults import assert_converges
 
 if TYPE_CHECKING:
@@ -132,7 +133,11 @@ def test_a_released_hold_lets_go_at_once_and_stays_released(
     """A real decommissioning: held by the guard, released by an operator; a recovery comes out the same."""
     load.register(SERVICES, 3)
     load.state("old", [make_instance(9, number) for number in range(20)])
-    _, materializer, gateway = processes.start_all()
+    processes.start("listener")
+    materializer = processes.start("materializer", **guard("enforce", "service"))
+    gateway = processes.start("gateway")
+    for process in processes.started:
+        process.wait()
     pilot = pilots(gateway.address)
     name = f"{namespace}/old.DEFAULT-GROUP.{namespace}"
     wait_for(lambda: len(pilot.endpoints().get(name, ())) == 20, timeout_s=20, what="all endpoints")

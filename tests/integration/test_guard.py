@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tests.harness.load import GROUP, Load, make_instance
 from tests.harness.logs import read_history
 from tests.harness.pilot import wait_for
+from tests.harness.processes import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +27,7 @@ def test_a_registry_that_stays_empty_is_held_through_a_restart_until_it_returns(
     load = Load(nacos.url, namespace)
     load.register(SERVICES, 5)
     listener = processes.start("listener", SHIPLOG_LISTENER__REMOVAL_GRACE_S="1")
-    enforce = {f"SHIPLOG_MATERIALIZER__GUARD__{scope}__MODE": "enforce" for scope in ("NAMESPACE", "DATACENTER")}
-    materializer, gateway = processes.start("materializer", **enforce), processes.start("gateway")
+    materializer, gateway = processes.start("materializer", **guard("enforce")), processes.start("gateway")
     for process in (listener, materializer, gateway):
         process.wait()
     pilot = pilots(gateway.address)

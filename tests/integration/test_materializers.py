@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.harness.pilot import wait_for
+from tests.harness.processes import guard
 from tests.integration.test_faults import Changes, assert_converges, assert_history_is_sound
 
 if TYPE_CHECKING:
@@ -33,12 +34,10 @@ KILLS = int(os.environ.get("SHIPLOG_MATERIALIZER_KILLS", "4"))
 
 def assert_the_log_proves_every_snapshot(processes: Processes, kafka: KafkaServer) -> None:
     """`shiplog audit verify` finds no manifest that the log does not give, and none that it can't tell of."""
-    guard = {
-        f"SHIPLOG_MATERIALIZER__GUARD__{scope}__MODE": "observe" for scope in ("NAMESPACE", "DATACENTER")
-    }  # as the processes have it: snapshots depend on it
     done = subprocess.run(
         [sys.executable, "-m", "shiplog", "audit", "verify", "--all", "--output", "json"],
-        env={**os.environ, "SHIPLOG_KAFKA__SERVERS": kafka.servers, **guard},
+        # The guard as the processes have it: snapshots depend on it.
+        env={**os.environ, "SHIPLOG_KAFKA__SERVERS": kafka.servers, **guard("observe")},
         capture_output=True,
         text=True,
         check=False,

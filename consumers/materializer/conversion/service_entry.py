@@ -47,6 +47,11 @@ def logical_port(settings: ConversionSettings, instances: Iterable[FoldedInstanc
     )
 
 
+def agreed_port(settings: ConversionSettings, port: int, protocol: str, logical: int) -> LogicalPort:
+    """As `logical_port`, where all instances say the same."""
+    return LogicalPort(logical or port, protocol or settings.protocol)
+
+
 def encode_part(datacenter: Datacenter, endpoints: Iterable[bytes]) -> Part:
     """A datacenter's endpoints, sorted and joined."""
     body = b"".join(sorted(endpoints))
