@@ -21,6 +21,10 @@ PUSH_TO_ACK = Histogram(
     ["protocol"],
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 30),
 )
+DELIVERIES = Counter("shiplog_gateway_deliveries_total", "Deliveries recorded, by kind.", ["kind"])
+DELIVERIES_MISSING = Counter(
+    "shiplog_gateway_deliveries_missing_total", "Deliveries that the audit trail had no room for."
+)
 APPLIED = Counter("shiplog_gateway_snapshots_applied_total", "Manifests applied.")
 DIGEST_MISMATCHES = Counter(
     "shiplog_gateway_digest_mismatches_total", "Manifests that did not match what the gateway holds."

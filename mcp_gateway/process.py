@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from mcp_gateway import metrics
+from mcp_gateway.deliveries import DeliveryTrail
 from mcp_gateway.publisher import Publisher
 from mcp_gateway.resources import EncodedResource, encode_resource
 from mcp_gateway.servers.server import PilotServer
@@ -23,6 +24,7 @@ from runtime.kafka_writer import KafkaWriter
 from runtime.lifecycle import Readiness, settle_memory
 from schemas.avro_codec import codecs
 from schemas.errors import UndecodableRecordError
+from schemas.partitioner import partition_of
 from schemas.records import Manifest
 from schemas.topics import (
     QUARANTINE,
@@ -81,7 +83,11 @@ class Gateway:
             ShellError, WrongTopicError: it can't start; the text says why.
         """
         self._readiness.wait_for("snapshots", "reading the snapshot topic")
-        self._server = PilotServer(self._settings, self._publisher)
+        client_id = f"shiplog-gateway-{socket.gethostname()}-{os.getpid()}"
+        deliveries = self._delivery_writer(client_id)
+        instance = self._settings.instance or f"{socket.gethostname()}-{self._settings.admin.port}"
+        trail = DeliveryTrail(deliveries, self._codecs.delivery, gateway=instance, view=self._view.name)
+        self._server = PilotServer(self._settings, self._publisher, trail)
         port = self._server.bind()
         pages = {"pilots": self._debug_pilots, "snapshot": self._debug_snapshot}
         admin = AdminServer(self._settings.admin, self._readiness, pages)
@@ -89,7 +95,6 @@ class Gateway:
         keeper = TopicKeeper(self._kafka, self._topics)
         settings = topic_settings(event_retention_days=self._topics.event_retention_days)
         await asyncio.to_thread(keeper.check, settings)
-        client_id = f"shiplog-gateway-{socket.gethostname()}-{os.getpid()}"
         self._quarantine_writer = KafkaWriter(
             self._kafka, client_id=client_id, max_queued_records=1000, max_queued_bytes=64 * 1024 * 1024
         )
@@ -114,7 +119,20 @@ class Gateway:
         await self._server.stop()
         await asyncio.to_thread(reader.stop)
         await asyncio.to_thread(self._quarantine_writer.close, 1.0)
+        if deliveries is not None and (left := await asyncio.to_thread(deliveries.close, 5.0)):
+            _log.warning("stopped with deliveries that Kafka does not have", deliveries=left)
         admin.stop()
+
+    def _delivery_writer(self, client_id: str) -> KafkaWriter | None:
+        settings = self._settings.deliveries
+        if not settings.enabled:
+            return None
+        return KafkaWriter(
+            self._kafka,
+            client_id=f"{client_id}-deliveries",
+            max_queued_records=settings.queue_records,
+            max_queued_bytes=settings.queue_bytes,
+        )
 
     def _deliver(self, loop: asyncio.AbstractEventLoop, batch: RecordBatch) -> None:
         """On the reader's thread: decodes, and waits until the event loop has taken the batch in."""
@@ -155,6 +173,7 @@ class Gateway:
                 )
                 continue
             metrics.APPLIED.inc()
+            self._note_log(value)  # type: ignore[arg-type]
             if self._complete.is_set():
                 changed = bool(self._view.apply(changes)) or changed
         for partition in ends_reached:
@@ -165,6 +184,12 @@ class Gateway:
             self._publisher.changed()
         metrics.NAMESPACES.set(len(self._store.namespaces))
         metrics.RESOURCES.set(sum(len(c.resources) for c in self._view.collections.values()))
+
+    def _note_log(self, manifest: Manifest) -> None:
+        partition = partition_of(manifest.namespace, self._topics.partitions)
+        here = {f"{topic}-{partition}": offset for topic, offset in manifest.folded_to.items()}
+        if here.items() - self._view.folded_to.items():
+            self._view.folded_to = {**self._view.folded_to, **here}
 
     def _complete_if_possible(self) -> None:
         waiting_for = self._store.waiting_for

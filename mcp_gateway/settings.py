@@ -10,6 +10,16 @@ from pydantic import Field, model_validator
 from runtime.settings import AdminSettings, Section
 
 
+class DeliveriesSettings(Section):
+    """The audit trail of what was sent to whom."""
+
+    enabled: bool = True
+    queue_records: int = Field(
+        default=100_000, ge=1, description="so many may wait for Kafka; then there is a gap"
+    )
+    queue_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024)
+
+
 class GatewaySettings(Section):
     """Where Pilots find the gateway, and how much they may ask of it."""
 
@@ -22,6 +32,8 @@ class GatewaySettings(Section):
         default=("*",), description="MCP collections, or patterns, of which sinks that ask for it get differences"
     )
     drain_s: float = Field(default=5.0, ge=0, description="for streams to end by themselves on SIGTERM")
+    instance: str = Field(default="", description="what the audit trail calls it; empty: host name and admin port")
+    deliveries: DeliveriesSettings = DeliveriesSettings()
     admin: AdminSettings = AdminSettings(port=9911)
 
     @model_validator(mode="after")

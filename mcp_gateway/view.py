@@ -79,10 +79,12 @@ class View:
     """Collections, and the messages made of them.
 
     A message is kept until its collection changes; the frames that it is joined from are kept as long as
-    their resource, so a change of one resource encodes one resource.
+    their resource, so a change of one resource encodes one resource. `folded_to` is how far the log is in it, by
+    `topic-partition`; it is replaced, never changed.
     """
 
     name: str = "default"
+    folded_to: Mapping[str, int] = field(default_factory=dict)
     collections: dict[str, Collection] = field(default_factory=dict)
     _frames: dict[tuple[str, type[MessageFormat]], dict[str, bytes]] = field(default_factory=dict)
     _messages: dict[tuple[str, type[MessageFormat], str, str | None], bytes] = field(default_factory=dict)

@@ -121,7 +121,11 @@ class DeliveryKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """What a gateway sent to a Pilot, or what the Pilot answered; `at` in microseconds (UTC)."""
+    """What a gateway sent to a Pilot, or what the Pilot answered; `at` in microseconds (UTC).
+
+    `version` is that of the collection as the view has it, a digest; `folded_to` maps `topic-partition` of events
+    to the last one that is in what was sent.
+    """
 
     pilot: str
     address: str
@@ -136,6 +140,7 @@ class Delivery:
     code: int
     message: str
     at: int
+    folded_to: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from schemas.protobuf.envoy_discovery.discovery_pb2 import DeltaDiscoveryRequest
 from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources
 
 if TYPE_CHECKING:
+    from mcp_gateway.deliveries import DeliveryTrail
     from mcp_gateway.publisher import Publisher
     from mcp_gateway.settings import GatewaySettings
 
@@ -30,7 +31,7 @@ _UNLIMITED = -1
 class PilotServer:
     """Serves MCP and ADS on one port; nothing is answered before `serve`."""
 
-    def __init__(self, settings: GatewaySettings, publisher: Publisher) -> None:
+    def __init__(self, settings: GatewaySettings, publisher: Publisher, trail: DeliveryTrail) -> None:
         self._settings = settings
         self.streams: dict[int, StreamStatus] = {}
         self._server = grpc.aio.server(options=_options(settings))
@@ -42,6 +43,7 @@ class PilotServer:
             parse=RequestResources.FromString,
             max_streams=settings.max_streams,
             streams=self.streams,
+            trail=trail,
         )
         ads = StreamServer(
             protocol="ads",
@@ -51,6 +53,7 @@ class PilotServer:
             parse=DiscoveryRequest.FromString,
             max_streams=settings.max_streams,
             streams=self.streams,
+            trail=trail,
         )
         delta = StreamServer(
             protocol="delta",
@@ -60,6 +63,7 @@ class PilotServer:
             parse=DeltaDiscoveryRequest.FromString,
             max_streams=settings.max_streams,
             streams=self.streams,
+            trail=trail,
         )
         self._server.add_generic_rpc_handlers(
             (

@@ -12,12 +12,14 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from mcp_gateway import metrics
+from mcp_gateway.deliveries import Recipient
 from mcp_gateway.errors import FellBehindError, ProtocolError
 from mcp_gateway.sessions.watch import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mcp_gateway.deliveries import DeliveryTrail
     from mcp_gateway.publisher import Publisher
     from mcp_gateway.sessions.session import Received, Watches
     from mcp_gateway.view import MessageFormat
@@ -42,19 +44,17 @@ class Session(Protocol[Request_contra]):
 class StreamStatus:
     """A stream as an operator sees it."""
 
-    peer: str
-    protocol: str
+    peer: Recipient
     opened_at: float = field(default_factory=time.time)
-    node: str = ""
     watches: Watches | None = None
     latency_s: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; read from the admin thread."""
         return {
-            "peer": self.peer,
-            "protocol": self.protocol,
-            "node": self.node,
+            "peer": self.peer.address,
+            "protocol": self.peer.protocol,
+            "node": self.peer.node,
             "connected_s": round(time.time() - self.opened_at, 1),
             "push_to_ack_ms": None if self.latency_s is None else round(self.latency_s * 1000, 1),
             "collections": {
@@ -85,7 +85,9 @@ class StreamServer(Generic[Request]):
         parse: Callable[[bytes], Request],
         max_streams: int,
         streams: dict[int, StreamStatus],
+        trail: DeliveryTrail,
     ) -> None:
+        self._trail = trail
         self._protocol = protocol
         self._publisher = publisher
         self._session = session
@@ -99,26 +101,26 @@ class StreamServer(Generic[Request]):
         if len(self._streams) >= self._max_streams:
             metrics.REFUSED_STREAMS.labels("too_many_streams").inc()
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams on this gateway")
-        status = StreamStatus(context.peer(), self._protocol)
+        status = StreamStatus(Recipient(context.peer(), self._protocol))
         self._streams[id(status)] = status
         metrics.STREAMS.labels(self._protocol).inc()
         metrics.CLIENTS.labels("shiplog").inc()
-        _log.info("stream opened", peer=status.peer, protocol=self._protocol)
+        _log.info("stream opened", peer=status.peer.address, protocol=self._protocol)
         try:
             await self._run(context, status)
         except (ProtocolError, DecodeError) as error:
-            _log.warning("stream refused", peer=status.peer, protocol=self._protocol, error=str(error))
+            _log.warning("stream refused", peer=status.peer.address, protocol=self._protocol, error=str(error))
             metrics.REFUSED_STREAMS.labels("protocol").inc()
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except FellBehindError as error:
-            _log.warning("stream fell behind", peer=status.peer, protocol=self._protocol, error=str(error))
+            _log.warning("stream fell behind", peer=status.peer.address, protocol=self._protocol, error=str(error))
             metrics.REFUSED_STREAMS.labels("fell_behind").inc()
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         finally:
             del self._streams[id(status)]
             metrics.STREAMS.labels(self._protocol).dec()
             metrics.CLIENTS.labels("shiplog").dec()
-            _log.info("stream closed", peer=status.peer, protocol=self._protocol)
+            _log.info("stream closed", peer=status.peer.address, protocol=self._protocol)
 
     async def _run(self, context: Any, status: StreamStatus) -> None:
         session = self._session()
@@ -138,26 +140,30 @@ class StreamServer(Generic[Request]):
                     if change.done():
                         changed.clear()
                         change = asyncio.ensure_future(changed.wait())
-                    await self._push(context, session)
+                    await self._push(context, session, status)
             finally:
                 request.cancel()
                 change.cancel()
 
     def _take(self, session: Session[Request], request: Request, status: StreamStatus) -> None:
         received = session.receive(request)
-        status.node = session.node
+        status.peer.node = session.node
         if received is None:
             return
         collection = received.watch.collection
         match received.answer:
             case Answer.ACK:
                 metrics.REQUEST_ACKS.labels(collection).inc()
+                self._trail.acknowledged(status.peer, collection, received.version or "")
                 if received.version == self._publisher.view.version(collection):
                     self._note_latency(collection, status)
             case Answer.NACK:
                 metrics.REQUEST_NACKS.labels(collection, str(received.code)).inc()
+                self._trail.refused(
+                    status.peer, collection, received.version or "", received.code, received.message
+                )
                 _log.warning(
-                    "push refused by the peer", peer=status.peer, collection=collection,
+                    "push refused by the peer", peer=status.peer.address, collection=collection,
                     version=received.version, code=received.code, message=received.message[:500],
                 )  # fmt: skip
             case Answer.STALE:
@@ -172,15 +178,17 @@ class StreamServer(Generic[Request]):
             status.latency_s = time.time() - observed_at
             metrics.PUSH_TO_ACK.labels(self._protocol).observe(status.latency_s)
 
-    async def _push(self, context: Any, session: Session[Request]) -> None:
+    async def _push(self, context: Any, session: Session[Request], status: StreamStatus) -> None:
         view = self._publisher.view
         for watch in session.watches.due(view.version):
             message = watch.message(view, self._format)
             if message is None:
                 continue
             metrics.MESSAGE_SIZES.labels(watch.collection).observe(len(message))
+            version, folded_to = watch.pending or "", view.folded_to
             try:
                 await context.write(message)
             except asyncio.CancelledError:
                 metrics.SEND_FAILURES.inc()
                 raise
+            self._trail.sent(status.peer, watch.collection, version, len(message), folded_to)

@@ -1,0 +1,124 @@
+"""The audit trail, `shiplog.deliveries`: what was sent to whom, and what came of it. No stream waits for it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from mcp_gateway import metrics
+from schemas.records import Delivery, DeliveryKind
+from schemas.topics import DELIVERIES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from schemas.avro_codec import AvroCodec
+
+
+class Writer(Protocol):
+    """See `KafkaWriter`."""
+
+    def write(self, topic: str, *, partition: int, key: bytes, value: bytes | None) -> bool:
+        """Queues a record; False when the queue is full."""
+
+
+@dataclass(slots=True)
+class Recipient:
+    """A stream's peer: its address and what it calls itself."""
+
+    address: str
+    protocol: str
+    node: str = ""
+
+    @property
+    def pilot(self) -> str:
+        """What the trail is kept under."""
+        return self.node or self.address
+
+
+class DeliveryTrail:
+    """Writes deliveries as long as the queue has room; what does not fit is counted, and written as a gap.
+
+    Belongs to the event loop. Without a writer nothing is kept.
+    """
+
+    def __init__(self, writer: Writer | None, codec: AvroCodec[Delivery], *, gateway: str, view: str) -> None:
+        self._writer = writer
+        self._codec = codec
+        self._gateway = gateway
+        self._view = view
+        self._missing = 0
+
+    def sent(self, to: Recipient, collection: str, version: str, size: int, folded_to: Mapping[str, int]) -> None:
+        """A push was handed to the stream: its collection's version, its bytes, and what of the log is in it."""
+        self._note(to, DeliveryKind.SENT, collection, version, size=size, folded_to=folded_to)
+
+    def acknowledged(self, by: Recipient, collection: str, version: str) -> None:
+        """The peer has it."""
+        self._note(by, DeliveryKind.ACK, collection, version)
+
+    def refused(self, by: Recipient, collection: str, version: str, code: int, message: str) -> None:
+        """The peer does not want it, and says why."""
+        self._note(by, DeliveryKind.NACK, collection, version, code=code, message=message[:2000])
+
+    def _note(
+        self,
+        peer: Recipient,
+        kind: DeliveryKind,
+        collection: str,
+        version: str,
+        *,
+        size: int = 0,
+        folded_to: Mapping[str, int] | None = None,
+        code: int = 0,
+        message: str = "",
+    ) -> None:
+        if self._writer is None:
+            return
+        if self._missing and self._write(self._gap()):
+            self._missing = 0
+        delivery = Delivery(
+            pilot=peer.pilot,
+            address=peer.address,
+            node=peer.node,
+            gateway=self._gateway,
+            view=self._view,
+            protocol=peer.protocol,
+            collection=collection,
+            version=version,
+            kind=kind,
+            bytes=size,
+            code=code,
+            message=message,
+            at=time.time_ns() // 1000,
+            folded_to=dict(folded_to or {}),
+        )
+        if self._missing or not self._write(delivery):
+            self._missing += 1
+            metrics.DELIVERIES_MISSING.inc()
+        else:
+            metrics.DELIVERIES.labels(kind).inc()
+
+    def _gap(self) -> Delivery:
+        return Delivery(
+            pilot="",
+            address="",
+            node="",
+            gateway=self._gateway,
+            view=self._view,
+            protocol="",
+            collection="",
+            version="",
+            kind=DeliveryKind.GAP,
+            bytes=0,
+            code=0,
+            message=f"{self._missing} deliveries are missing before this",
+            at=time.time_ns() // 1000,
+        )
+
+    def _write(self, delivery: Delivery) -> bool:
+        if self._writer is None:
+            return False
+        value = self._codec.encode(delivery)
+        return self._writer.write(DELIVERIES, partition=-1, key=delivery.pilot.encode(), value=value)

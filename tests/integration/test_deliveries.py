@@ -1,0 +1,74 @@
+"""What was sent to whom, in the log, on real servers."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+
+from schemas.avro_codec import codecs
+from schemas.records import DeliveryKind
+from schemas.topics import DELIVERIES
+from tests.harness.load import make_instance
+from tests.harness.logs import read_all, read_history
+from tests.harness.pilot import SERVICE_ENTRIES, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from schemas.records import Delivery
+    from tests.harness.load import Load
+    from tests.harness.pilot import Pilot
+    from tests.harness.processes import Processes
+    from tests.harness.servers import KafkaServer
+
+
+def deliveries(kafka: KafkaServer) -> list[Delivery]:
+    """The whole trail, by time."""
+    found = [codecs().delivery.decode(message.value()) for message in read_all(kafka, DELIVERIES)]
+    return sorted(found, key=lambda delivery: delivery.at)
+
+
+def test_the_trail_says_who_was_sent_what(
+    processes: Processes, kafka: KafkaServer, namespace: str, load: Load, pilots: Callable[..., Pilot]
+) -> None:
+    """Each push with its answer, and how much of the log is in it; what had no room is a gap."""
+    load.register(5, 2)
+    _, _, gateway = processes.start_all()
+    gateway.child.kill()
+    gateway = processes.start("gateway", SHIPLOG_GATEWAY__DELIVERIES__QUEUE_RECORDS="2")
+    gateway.wait()
+    pilot = pilots(gateway.address)
+    wait_for(lambda: len(pilot.versions) == 1, timeout_s=20, what="a first push")
+    load.state("svc-0", [make_instance(0, 7)])
+    wait_for(lambda: len(pilot.versions) == 2, timeout_s=20, what="a change")
+    wait_for(lambda: len(deliveries(kafka)) == 4, timeout_s=10, what="two pushes, two answers")
+    trail = deliveries(kafka)
+    assert [one.kind for one in trail] == [
+        DeliveryKind.SENT, DeliveryKind.ACK, DeliveryKind.SENT, DeliveryKind.ACK,
+    ]  # fmt: skip
+    assert [one.version for one in trail] == [pilot.versions[0]] * 2 + [pilot.versions[1]] * 2
+    assert {one.collection for one in trail} == {SERVICE_ENTRIES}
+    (manifest,) = [one for one in read_history(kafka) if one.digest == pilot.versions[1]]
+    assert manifest.namespace == namespace
+    assert set(manifest.folded_to.values()) <= set(trail[2].folded_to.values())
+
+    assert kafka.child.process is not None
+    broker = psutil.Process(kafka.child.process.pid)
+    tree = [broker, *broker.children(recursive=True)]
+    for process in tree:
+        process.send_signal(signal.SIGSTOP)
+    others = [pilots(gateway.address) for _ in range(5)]
+    wait_for(lambda: all(other.versions for other in others), timeout_s=20, what="served without Kafka")
+    time.sleep(0.5)
+    for process in tree:
+        process.send_signal(signal.SIGCONT)
+    missing = gateway.metric("shiplog_gateway_deliveries_missing_total")
+    assert missing == 8, "ten deliveries, room for two"
+    wait_for(lambda: len(deliveries(kafka)) == 6, timeout_s=20, what="those that had room")
+    load.state("svc-0", [make_instance(0, 8)])
+    wait_for(lambda: any(one.kind is DeliveryKind.GAP for one in deliveries(kafka)), timeout_s=20, what="the gap")
+    (gap,) = [one for one in deliveries(kafka) if one.kind is DeliveryKind.GAP][:1]
+    assert gap.message == "8 deliveries are missing before this"
