@@ -3,6 +3,13 @@
 istiod's first request of each type carries a made-up nonce: the first request per type and stream is initial
 whatever its nonce. It always acknowledges: an ACK means received, not applied. MeshConfig is never answered:
 an empty answer wedges istiod 1.9 to 1.11.
+
+Other clients may name the resources that they want; each request that counts replaces the list:
+
+    list in a request       before any name was given     after
+    none                    all resources                 nothing any more
+    names                   those                         those; sent again if the list is another one
+    `*` among them          all resources                 all resources
 """
 
 from __future__ import annotations
@@ -12,16 +19,21 @@ from typing import TYPE_CHECKING
 
 from mcp_gateway.errors import ProtocolError
 from mcp_gateway.sessions.framing import delimited
-from mcp_gateway.sessions.session import Received, Watches
+from mcp_gateway.sessions.session import Received, Watches, answered
+from mcp_gateway.sessions.watch import Answer, Watch
 from schemas.protobuf.envoy_discovery.discovery_pb2 import DiscoveryResponse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_gateway.resources import EncodedResource
+    from mcp_gateway.view import MessageFormat, View
     from schemas.protobuf.envoy_discovery.discovery_pb2 import DiscoveryRequest
 
 MESH_CONFIG = "core/v1alpha1/MeshConfig"
+WILDCARD = "*"
+MAX_NAMES = 10_000
+"""Names asked for on one watch; who wants more wants all."""
 MCP_RESOURCE_TYPE_URL = b"type.googleapis.com/istio.mcp.v1alpha1.Resource"
 COLLECTIONS = {
     "networking.istio.io/DestinationRule": "istio/networking/v1alpha3/destinationrules",
@@ -76,25 +88,84 @@ def collection_of(type_url: str) -> str:
 
 
 @dataclass(slots=True)
+class AdsWatch(Watch):
+    """A watch on all resources of a type, or on those that are named; `asked` says that the list is another one.
+
+    `sent` is what was sent of them last, by name and version; `answered` is the nonce of the last push, once the
+    client answered it: with it, a request only brings another list.
+    """
+
+    names: frozenset[str] | None = None
+    asked: bool = False
+    sent: dict[str, str] | None = None
+    answered: str | None = None
+
+    def want(self, names: Sequence[str]) -> None:
+        """The resources of a request that counts.
+
+        Raises:
+            ProtocolError: too many names.
+        """
+        if len(names) > MAX_NAMES:
+            raise ProtocolError(f"more than {MAX_NAMES} names of {self.asked_as}: ask for all of them")
+        wanted = None if WILDCARD in names or (not names and self.names is None) else frozenset(names)
+        if wanted != self.names:
+            self.names, self.asked, self.sent = wanted, True, None
+
+    def next(self, present: str) -> bool:
+        """As for any watch; another list is due even at the same version, and an empty one never."""
+        if self.pending is not None or self.names == frozenset():
+            return False
+        if not self.asked and present in {self.acknowledged, self.refused}:
+            return False
+        self.pending = present
+        return True
+
+    def message(self, view: View, message_format: MessageFormat) -> bytes | None:
+        """The push that is due; None when none of the named resources differs from what was sent."""
+        self.asked = False
+        if self.names is None:
+            return view.message(self.collection, message_format, self.asked_as)
+        present = {name: view.version_of(self.collection, name) for name in self.names}
+        if present == self.sent:
+            self.acknowledged, self.pending = self.pending, None
+            return None
+        self.sent = present
+        return view.join(self.collection, message_format, self.asked_as, self.names)
+
+
+@dataclass(slots=True)
 class AdsSession:
     """One client's stream; `node` is what it called itself."""
 
     node: str = ""
-    watches: Watches = field(default_factory=Watches)
+    watches: Watches = field(default_factory=lambda: Watches(kind=AdsWatch))
 
     def receive(self, request: DiscoveryRequest) -> Received | None:
         """Takes a request; None for one that is never answered.
 
         Raises:
-            ProtocolError: not a type of Istio's configuration, or too many on one stream.
+            ProtocolError: not a type of Istio's configuration, or too many types or names on one stream.
         """
         self.node = self.node or request.node.id
         if request.type_url == MESH_CONFIG:
             return None
         collection = collection_of(request.type_url)
-        return self.watches.receive(
-            collection,
-            request.type_url,
-            request.response_nonce,
-            request.error_detail if request.HasField("error_detail") else None,
-        )
+        watch, is_new = self.watches.of(collection, request.type_url)
+        if not isinstance(watch, AdsWatch):  # never: the watches of this session are
+            raise ProtocolError("a watch of another protocol")
+        nonce = request.response_nonce
+        error = request.error_detail if request.HasField("error_detail") else None
+        answer = watch.request(nonce, initial=is_new or not nonce, error=error is not None)
+        match answer:
+            case Answer.INITIAL:
+                watch.sent = None
+            case Answer.ACK | Answer.NACK:
+                watch.answered = nonce
+            case Answer.STALE if nonce == watch.answered and watch.pending is None:
+                answer = Answer.SUBSCRIPTION
+            case _:
+                pass
+        if answer is not Answer.STALE:  # its list comes again with the answer to what is on its way
+            watch.want(request.resource_names)
+        return answered(watch, answer, nonce, error)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mcp_gateway.errors import FellBehindError, ProtocolError
-from mcp_gateway.sessions.ads import MESH_CONFIG, collection_of, mcp_resource_any
+from mcp_gateway.sessions.ads import MAX_NAMES, MESH_CONFIG, WILDCARD, collection_of, mcp_resource_any
 from mcp_gateway.sessions.framing import delimited
 from mcp_gateway.sessions.session import Received, Watches, answered
 from mcp_gateway.sessions.watch import Answer, Watch
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from mcp_gateway.view import MessageFormat, View
     from schemas.protobuf.envoy_discovery.discovery_pb2 import DeltaDiscoveryRequest
 
-MAX_NAMES = 10_000
-"""Names subscribed to on one watch; who wants more wants all."""
-WILDCARD = "*"
 _RESOURCES_TAG = 0x12  # DeltaDiscoveryResponse.resources: field 2
 _RESOURCE_VERSION, _RESOURCE_BODY, _RESOURCE_NAME = 0x0A, 0x12, 0x1A  # Resource: fields 1, 2, 3
 

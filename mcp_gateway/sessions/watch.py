@@ -27,7 +27,7 @@ class Answer(Enum):
     NACK = auto()
     STALE = auto()
     SUBSCRIPTION = auto()
-    """Delta only: it changes what is subscribed to, and answers nothing."""
+    """It changes what is subscribed to, and answers nothing."""
 
 
 @dataclass(slots=True)

@@ -340,3 +340,96 @@ def test_an_ads_message_is_what_protobuf_would_write() -> None:
     assert (message.version_info, message.nonce, message.type_url) == ("v1", "v1", TYPE)
     assert message.resources[0].type_url == "type.googleapis.com/istio.mcp.v1alpha1.Resource"
     assert message.resources[0].value == _resource("a")
+
+
+class Client:
+    """An xDS client that names what it wants, and acknowledges each push."""
+
+    def __init__(self) -> None:
+        self.view = View()
+        self.session = AdsSession()
+        self.nonce = ""
+
+    def ask(self, *names: str, nonce: str | None = None) -> Answer | None:
+        request = DiscoveryRequest(type_url=TYPE, resource_names=names)
+        request.response_nonce = self.nonce if nonce is None else nonce
+        received = self.session.receive(request)
+        return None if received is None else received.answer
+
+    def pushed(self) -> list[list[str]]:
+        """The names in each push that is due; not acknowledged yet."""
+        found = []
+        for watch in self.session.watches.due(self.view.version):
+            message = watch.message(self.view, AdsFormat())
+            if message is not None:
+                response = DiscoveryResponse.FromString(message)
+                self.nonce = response.nonce
+                resources = [Resource.FromString(one.value) for one in response.resources]
+                found.append([one.metadata.name[0] for one in resources])
+        return found
+
+
+def test_a_client_that_names_resources_gets_those() -> None:
+    """And their changes only; names that do not exist are not there."""
+    client = Client()
+    changed(client.view, a="1", b="1", c="1")
+    client.ask("a", "b", "x")
+    assert client.pushed() == [["a", "b"]]
+    client.ask("a", "b", "x")
+    changed(client.view, c="2")
+    assert client.pushed() == []
+    changed(client.view, x="1")
+    assert client.pushed() == [["a", "b", "x"]]
+    client.ask("a", "b", "x")
+    changed(client.view, b=None)
+    assert client.pushed() == [["a", "x"]]
+
+
+def test_another_list_is_answered_at_the_same_version() -> None:
+    """Subscribing, unsubscribing and subscribing again: each list replaces the one before."""
+    client = Client()
+    changed(client.view, a="1", b="1")
+    client.ask("a")
+    assert client.pushed() == [["a"]]
+    client.ask("a")
+    assert client.pushed() == []
+    client.ask("a", "b")
+    assert client.pushed() == [["a", "b"]]
+    client.ask("b")
+    assert client.pushed() == [["b"]]
+    client.ask("a", "b")
+    assert client.pushed() == [["a", "b"]]
+
+
+def test_no_names_after_names_is_nothing_any_more() -> None:
+    """Once names were given, an empty list unsubscribes; all of them are to be had by the asterisk."""
+    client = Client()
+    changed(client.view, a="1", b="1")
+    client.ask("a")
+    assert client.pushed() == [["a"]]
+    client.ask()
+    changed(client.view, a="2")
+    assert client.pushed() == []
+    client.ask("*")
+    assert client.pushed() == [["a", "b"]]
+    changed(client.view, b="2")
+    client.ask("*", nonce=client.nonce)
+    assert client.pushed() == [["a", "b"]]
+
+
+def test_the_list_of_a_stale_request_does_not_count() -> None:
+    """It comes again with the answer to the push that is on its way."""
+    client = Client()
+    changed(client.view, a="1", b="1")
+    client.ask("a")
+    assert client.pushed() == [["a"]]
+    assert client.ask("b", nonce="old") is Answer.STALE
+    assert client.pushed() == []
+    assert client.ask("b") is Answer.ACK
+    assert client.pushed() == [["b"]]
+
+
+def test_too_many_names_end_the_stream() -> None:
+    """Who wants more than so many wants all."""
+    with pytest.raises(ProtocolError, match="ask for all of them"):
+        Client().ask(*(str(number) for number in range(10_001)))
