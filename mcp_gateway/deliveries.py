@@ -25,16 +25,17 @@ class Writer(Protocol):
 
 @dataclass(slots=True)
 class Recipient:
-    """A stream's peer: its address and what it calls itself."""
+    """A stream's peer: its address, who its certificate says that it is, and what it calls itself."""
 
     address: str
     protocol: str
+    identity: str = ""
     node: str = ""
 
     @property
     def pilot(self) -> str:
-        """What the trail is kept under."""
-        return self.node or self.address
+        """What the trail is kept under: what is proven, before what is said."""
+        return self.identity or self.node or self.address
 
 
 class DeliveryTrail:

@@ -25,6 +25,9 @@ DELIVERIES = Counter("shiplog_gateway_deliveries_total", "Deliveries recorded, b
 DELIVERIES_MISSING = Counter(
     "shiplog_gateway_deliveries_missing_total", "Deliveries that the audit trail had no room for."
 )
+CERTIFICATES = Counter(
+    "shiplog_gateway_certificate_reads_total", "Changed certificate files, by outcome.", ["outcome"]
+)
 APPLIED = Counter("shiplog_gateway_snapshots_applied_total", "Manifests applied.")
 DIGEST_MISMATCHES = Counter(
     "shiplog_gateway_digest_mismatches_total", "Manifests that did not match what the gateway holds."

@@ -10,6 +10,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from mcp_gateway.servers.credentials import CertificateFiles
 from mcp_gateway.servers.stream import StreamServer, StreamStatus
 from mcp_gateway.sessions.ads import AdsFormat, AdsSession
 from mcp_gateway.sessions.delta_ads import DeltaAdsFormat, DeltaAdsSession
@@ -44,6 +45,7 @@ class PilotServer:
             max_streams=settings.max_streams,
             streams=self.streams,
             trail=trail,
+            allowed=settings.allowed_identities,
         )
         ads = StreamServer(
             protocol="ads",
@@ -54,6 +56,7 @@ class PilotServer:
             max_streams=settings.max_streams,
             streams=self.streams,
             trail=trail,
+            allowed=settings.allowed_identities,
         )
         delta = StreamServer(
             protocol="delta",
@@ -64,6 +67,7 @@ class PilotServer:
             max_streams=settings.max_streams,
             streams=self.streams,
             trail=trail,
+            allowed=settings.allowed_identities,
         )
         self._server.add_generic_rpc_handlers(
             (
@@ -81,9 +85,13 @@ class PilotServer:
 
         Raises:
             PortBusyError: another process has it.
+            SettingsError: a certificate can't be read.
         """
         address = f"{self._settings.host}:{self._settings.port}"
+        tls = self._settings.tls
         try:
+            if tls.is_on:
+                return int(self._server.add_secure_port(address, CertificateFiles(tls).credentials()))
             return int(self._server.add_insecure_port(address))
         except RuntimeError as error:
             raise PortBusyError(f"cannot listen on {address} for Pilots; set another gateway.port") from error
@@ -111,6 +119,9 @@ def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_ping_strikes", 0),
+        # Jittered by gRPC itself. Connections that never end would stay on the gateway that happened to be up.
+        ("grpc.max_connection_age_ms", int(settings.max_connection_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", int(settings.connection_grace_s * 1000)),
     ]
 
 

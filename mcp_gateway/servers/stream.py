@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import grpc
@@ -14,10 +15,11 @@ from google.protobuf.message import DecodeError
 from mcp_gateway import metrics
 from mcp_gateway.deliveries import Recipient
 from mcp_gateway.errors import FellBehindError, ProtocolError
+from mcp_gateway.servers.credentials import identities
 from mcp_gateway.sessions.watch import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mcp_gateway.deliveries import DeliveryTrail
     from mcp_gateway.publisher import Publisher
@@ -54,6 +56,7 @@ class StreamStatus:
         return {
             "peer": self.peer.address,
             "protocol": self.peer.protocol,
+            "identity": self.peer.identity,
             "node": self.peer.node,
             "connected_s": round(time.time() - self.opened_at, 1),
             "push_to_ack_ms": None if self.latency_s is None else round(self.latency_s * 1000, 1),
@@ -86,7 +89,9 @@ class StreamServer(Generic[Request]):
         max_streams: int,
         streams: dict[int, StreamStatus],
         trail: DeliveryTrail,
+        allowed: Sequence[str] = (),
     ) -> None:
+        self._allowed = allowed
         self._trail = trail
         self._protocol = protocol
         self._publisher = publisher
@@ -101,7 +106,16 @@ class StreamServer(Generic[Request]):
         if len(self._streams) >= self._max_streams:
             metrics.REFUSED_STREAMS.labels("too_many_streams").inc()
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams on this gateway")
-        status = StreamStatus(Recipient(context.peer(), self._protocol))
+        known_as = identities(context.auth_context())
+        if self._allowed and not any(fnmatchcase(name, one) for name in known_as for one in self._allowed):
+            metrics.REFUSED_STREAMS.labels("identity").inc()
+            _log.warning(
+                "stream refused: its identity is not allowed", peer=context.peer(), identities=known_as[:5]
+            )
+            await context.abort(
+                grpc.StatusCode.PERMISSION_DENIED, "your certificate's identity is not allowed here"
+            )
+        status = StreamStatus(Recipient(context.peer(), self._protocol, known_as[0] if known_as else ""))
         self._streams[id(status)] = status
         metrics.STREAMS.labels(self._protocol).inc()
         metrics.CLIENTS.labels("shiplog").inc()

@@ -13,7 +13,10 @@ from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources, Resource, Resou
 from schemas.protobuf.istio_networking.service_entry_pb2 import ServiceEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from google.protobuf.message import Message
 
 _OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.keepalive_time_ms", 30_000))
 _CLIENT_ID = "shiplog-watch"
@@ -39,56 +42,80 @@ def entry_of(resource: Resource) -> ServiceEntry | None:
     return ServiceEntry.FromString(resource.body.value)
 
 
-def pushes_over_mcp(address: str, collection: str) -> Iterator[Pushed]:
+def tls(ca: Path, certificate: Path | None, key: Path | None) -> grpc.ChannelCredentials:
+    """Credentials from PEM files: who is trusted, and who we are; raises OSError when one can't be read."""
+    return grpc.ssl_channel_credentials(
+        ca.read_bytes(), None if key is None else key.read_bytes(), certificate and certificate.read_bytes()
+    )
+
+
+def pushes_over_mcp(
+    address: str, collection: str, credentials: grpc.ChannelCredentials | None = None
+) -> Iterator[Pushed]:
     """Pushes of a collection, each acknowledged; raises grpc.RpcError when the stream ends."""
-    requests: queue.SimpleQueue[RequestResources | None] = queue.SimpleQueue()
     first = RequestResources(collection=collection)
     first.sink_node.id = _CLIENT_ID
-    requests.put(first)
-    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
-        stream = channel.stream_stream(
-            "/istio.mcp.v1alpha1.ResourceSource/EstablishResourceStream",
-            request_serializer=RequestResources.SerializeToString,
+
+    def read(data: bytes) -> tuple[Pushed, RequestResources]:
+        push = Resources.FromString(data)
+        pushed = Pushed(
+            collection=push.collection,
+            version=push.system_version_info,
+            resources={resource.metadata.name: resource for resource in push.resources},
+            message=data,
         )
-        try:
-            for data in stream(iter(requests.get, _NO_MORE)):
-                push = Resources.FromString(data)
-                yield Pushed(
-                    collection=push.collection,
-                    version=push.system_version_info,
-                    resources={resource.metadata.name: resource for resource in push.resources},
-                    message=data,
-                )
-                requests.put(RequestResources(collection=push.collection, response_nonce=push.nonce))
-        finally:
-            requests.put(_NO_MORE)
+        return pushed, RequestResources(collection=push.collection, response_nonce=push.nonce)
+
+    method = "/istio.mcp.v1alpha1.ResourceSource/EstablishResourceStream"
+    return _follow(address, credentials, method, first, read)
 
 
-def pushes_over_ads(address: str, type_url: str) -> Iterator[Pushed]:
-    """Pushes of a type such as `networking.istio.io/v1/ServiceEntry`, each acknowledged."""
-    requests: queue.SimpleQueue[DiscoveryRequest | None] = queue.SimpleQueue()
+def pushes_over_ads(
+    address: str, type_url: str, credentials: grpc.ChannelCredentials | None = None
+) -> Iterator[Pushed]:
+    """Pushes of a type such as `networking.istio.io/v1/ServiceEntry`, each acknowledged; raises as over MCP."""
     first = DiscoveryRequest(type_url=type_url)
     first.node.id = _CLIENT_ID
-    requests.put(first)
-    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
-        stream = channel.stream_stream(
-            "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
-            request_serializer=DiscoveryRequest.SerializeToString,
+
+    def read(data: bytes) -> tuple[Pushed, DiscoveryRequest]:
+        push = DiscoveryResponse.FromString(data)
+        found = [Resource.FromString(one.value) for one in push.resources]
+        pushed = Pushed(
+            collection=push.type_url,
+            version=push.version_info,
+            resources={resource.metadata.name: resource for resource in found},
+            message=data,
         )
+        answer = DiscoveryRequest(
+            type_url=push.type_url, version_info=push.version_info, response_nonce=push.nonce
+        )
+        return pushed, answer
+
+    method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+    return _follow(address, credentials, method, first, read)
+
+
+def _follow(
+    address: str,
+    credentials: grpc.ChannelCredentials | None,
+    method: str,
+    first: Message,
+    read: Callable[[bytes], tuple[Pushed, Message]],
+) -> Iterator[Pushed]:
+    """Sends the first request, and for each push what `read` answers to it."""
+    requests: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+    requests.put(first)
+    channel = (
+        grpc.insecure_channel(address, options=_OPTIONS)
+        if credentials is None
+        else grpc.secure_channel(address, credentials, options=_OPTIONS)
+    )
+    with channel:
+        stream = channel.stream_stream(method, request_serializer=lambda request: request.SerializeToString())
         try:
             for data in stream(iter(requests.get, _NO_MORE)):
-                push = DiscoveryResponse.FromString(data)
-                resources = [Resource.FromString(entry.value) for entry in push.resources]
-                yield Pushed(
-                    collection=push.type_url,
-                    version=push.version_info,
-                    resources={resource.metadata.name: resource for resource in resources},
-                    message=data,
-                )
-                requests.put(
-                    DiscoveryRequest(
-                        type_url=push.type_url, version_info=push.version_info, response_nonce=push.nonce
-                    )
-                )
+                pushed, answer = read(data)
+                yield pushed
+                requests.put(answer)
         finally:
             requests.put(_NO_MORE)

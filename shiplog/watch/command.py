@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
+from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import grpc
 import typer
 
 from shiplog.errors import CommandError
-from shiplog.watch.client import Pushed, pushes_over_ads, pushes_over_mcp
+from shiplog.watch.client import Pushed, pushes_over_ads, pushes_over_mcp, tls
 from shiplog.watch.difference import ResourceChange, difference
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ def watch(
         typer.Option(help="MCP collection, or ADS type such as networking.istio.io/v1/ServiceEntry."),
     ] = None,
     output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="text or json")] = "text",
+    ca: Annotated[Path | None, typer.Option(help="Use TLS, and trust what this authority signed (PEM).")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="Our certificate, where the gateway wants one.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Print the first push and end.")] = False,  # noqa: FBT002 - typer's form
 ) -> None:
     """Prints what a Pilot gets from a gateway, change by change.
@@ -40,11 +44,17 @@ def watch(
     Example: shiplog watch --protocol ads --output json | jq .changed
     """
     asked = collection or (SERVICE_ENTRIES if protocol == "mcp" else SERVICE_ENTRY_TYPE)
+    if ca is None and (certificate or key):
+        raise typer.BadParameter("--certificate and --key need --ca")
+    try:
+        credentials = None if ca is None else tls(ca, certificate, key)
+    except OSError as error:
+        raise CommandError(f"cannot read {error.filename}: {error.strerror}") from error
+    follow = pushes_over_mcp if protocol == "mcp" else pushes_over_ads
     held: dict[str, Resource] = {}
     while True:
-        pushes = pushes_over_mcp(address, asked) if protocol == "mcp" else pushes_over_ads(address, asked)
         try:
-            for push in _until_interrupted(pushes):
+            for push in _until_interrupted(follow(address, asked, credentials)):
                 changes = difference(held, push.resources)
                 held = push.resources
                 typer.echo(_as_json(push, changes) if output == "json" else _as_text(push, changes))

@@ -7,7 +7,7 @@ from schemas.avro_codec import codecs
 from schemas.records import Delivery, DeliveryKind
 
 CODEC = codecs().delivery
-PEER = Recipient("ipv4:127.0.0.1:1", "mcp", "pilot-1")
+PEER = Recipient("ipv4:127.0.0.1:1", "mcp", node="pilot-1")
 
 
 class Queue:
