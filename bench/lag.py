@@ -57,6 +57,7 @@ def run(*, quick: bool) -> None:
             materializer.wait()
             while materializer.metric("shiplog_materializer_versions_total") < 1:
                 time.sleep(0.1)
+            time.sleep(2)  # until the last report before the changes is made
             for rate in (20, 1000, 5000):
                 _measure(materializer, writer, bodies, rate, seconds=5 if quick else 20)
         finally:

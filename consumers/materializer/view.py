@@ -67,8 +67,11 @@ class _HeldService(NamedTuple):
         for lost in self.held.values():
             yield lost.instance
 
-    def encode(self, datacenter: Datacenter, port_name: str) -> tuple[Part, bool]:
-        """Its endpoints, and whether an address is a name; kept in the service while nothing is held."""
+    def encode(self, datacenter: Datacenter, port_name: str, *, keep: bool) -> tuple[Part, bool]:
+        """Its endpoints, and whether an address is a name; with `keep` they stay in the service until it changes.
+
+        That spares the other datacenters' when one changes. Of a single one it would only hold every byte twice.
+        """
         service = self.service
         service.use_port_name(port_name)
         if service.part is None or self.held:
@@ -79,7 +82,7 @@ class _HeldService(NamedTuple):
                 endpoints.append(endpoint if lost.port_name == port_name else rename_port(endpoint, port_name))
             part = encode_part(datacenter, endpoints)
             named = is_named((*listed, *(lost.instance for lost in self.held.values())))
-            if self.held:
+            if self.held or not keep:
                 return part, named
             service.part, service.part_is_named = part, named
         return service.part, service.part_is_named
@@ -293,7 +296,7 @@ class NamespaceView:
         parts = []
         named = False
         for datacenter, one in services.items():
-            part, part_is_named = one.encode(datacenter, port.name)
+            part, part_is_named = one.encode(datacenter, port.name, keep=len(services) > 1)
             parts.append(part)
             named = named or part_is_named
         return encode_record(self.namespace, name, port, tuple(parts), named=named)
