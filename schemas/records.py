@@ -108,6 +108,7 @@ class Manifest:
     missing: tuple[Datacenter, ...] = ()
     recover_from: dict[str, int] = field(default_factory=dict)
     folded_to: dict[str, int] = field(default_factory=dict)
+    oversized: tuple[str, ...] = ()
 
 
 class DeliveryKind(StrEnum):
@@ -191,6 +192,7 @@ def manifest_from_avro(value: dict[str, Any]) -> Manifest:
                 "holds": tuple(value["holds"]),
                 "decisions": tuple(decision_from_avro(decision) for decision in value["decisions"]),
                 "missing": tuple(value["missing"]),
+                "oversized": tuple(value["oversized"]),
             }
         )
     )

@@ -84,7 +84,7 @@ class Verification:
         self._conversion = conversion
         self._converter = converter_name(conversion, guard)
         self._fold = Fold(conversion, guard)
-        self._fold.schedule(foreknowledge.releases.values())
+        self._fold.decider.schedule(foreknowledge.releases.values())
         self._foreknowledge = foreknowledge
         self._pinned: dict[frozenset[tuple[str, int]], str] = {}
         self._followed: dict[Namespace, _Followed] = {}
@@ -121,6 +121,8 @@ class Verification:
         followed.decisions = in_force
         if expected is None:
             return Finding(manifest, Verdict.UNVERIFIABLE, "what it is made of begins before what was read")
+        if expected != manifest.digest and manifest.oversized:
+            return Finding(manifest, Verdict.UNVERIFIABLE, f"stands at earlier content: {manifest.oversized[0]}")
         if expected != manifest.digest:
             return Finding(manifest, Verdict.MISMATCH, f"the log gives {expected}")
         return Finding(manifest, Verdict.VERIFIED)

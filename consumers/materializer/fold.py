@@ -21,10 +21,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from consumers.materializer.conversion.endpoint import fold_instance
-from consumers.materializer.decisions import held_place, in_force
+from consumers.materializer.decider import Decider
 from consumers.materializer.fold_state import (
     DatacenterState,
-    NamespaceChanges,
     NamespaceState,
     PartitionState,
     Sync,
@@ -33,7 +32,6 @@ from consumers.materializer.fold_state import (
 from consumers.materializer.folded_item import fold_item, holds_resources
 from consumers.materializer.folded_service import FoldedService
 from consumers.materializer.guard import Guard, Keyframe, Place
-from schemas.control import ControlEvent, Decision, ExcludeDatacenter, IncludeDatacenter, Release
 from schemas.digests import SERVICE_DIGEST_MODULUS
 from schemas.events import (
     ConfigGone,
@@ -51,11 +49,8 @@ from schemas.events import (
     SyncCompleted,
     SyncStarted,
 )
-from schemas.topics import CONTROL_EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from consumers.materializer.conversion.config_item import BadItemError
     from consumers.materializer.conversion.endpoint import FoldedInstance
     from consumers.materializer.folded_item import ResourceId
@@ -77,7 +72,7 @@ class Outcome(StrEnum):
 
 
 class Fold:
-    """Applies events and decisions to a partition's state, one at a time, in log order.
+    """Applies events to a partition's state, one at a time, in log order; its `decider` decisions in between.
 
     Equal settings, events and decisions make equal states, on any machine.
     """
@@ -87,13 +82,18 @@ class Fold:
         self._guard = guard
         self._guarded: set[Place] = set()
         self._default_port_name = settings.protocol.lower()
-        self._scheduled: list[Decision] = []
         self.faults: list[tuple[ConfigKey, BadItemError]] = []
         self.state = PartitionState()
+        self.decider = Decider(self.state)
 
     def apply(self, topic: str, offset: int, event: RegistryEvent) -> Outcome:
         """Folds in the event that stands at that offset of its topic."""
         self.state.positions[topic] = offset
+        outcome = self._apply(topic, offset, event)
+        self.decider.carry_out_scheduled(topic, offset)
+        return outcome
+
+    def _apply(self, topic: str, offset: int, event: RegistryEvent) -> Outcome:
         datacenter, refusal = self._enter_session(topic, event)
         if datacenter is None:
             return refusal
@@ -109,79 +109,9 @@ class Fold:
                 namespace = datacenter.namespaces[event.namespace] = NamespaceState(first_offset=offset)
             outcome, touched = self._apply_body(datacenter, namespace, event, offset)
             if touched:
-                self._touch(event.namespace, topic, offset, event.observed_at, touched)
-        self._note_guarded(datacenter, topic, offset, event.observed_at)
-        if self._scheduled:
-            self._carry_out_scheduled(topic, offset)
+                self.state.touch(event.namespace, topic, offset, event.observed_at, touched)
+        self.state.note_guarded(datacenter, self._guarded, topic, offset, event.observed_at)
         return outcome
-
-    def decide(self, topic: str, offset: int, event: ControlEvent) -> None:
-        """Carries out the operator's decision at that offset of its topic: here, in the order of events."""
-        namespace = event.namespace
-        decision = Decision(event, offset, dict(self.state.positions))
-        self.state.decisions[namespace] = in_force(self.state.decisions.get(namespace, ()), decision)
-        touched = Touched()
-        match event.body:
-            case Release():
-                self.state.releases.append(decision)
-                self._release(topic, decision)
-            case ExcludeDatacenter(datacenter=datacenter) | IncludeDatacenter(datacenter=datacenter):
-                if (there := self.state.datacenters.get(datacenter)) is not None:
-                    touched.services |= there.guard.held_services(namespace)
-                    if (here := there.namespaces.get(namespace)) is not None:
-                        touched.services |= here.services.keys()
-                        touched.resources |= here.claims.keys()
-            case _:
-                pass
-        self._touch(namespace, topic, offset, event.issued_at, touched)
-
-    def schedule(self, releases: Iterable[Decision]) -> None:
-        """Releases of earlier folds, to be carried out where they were then."""
-        self._scheduled = sorted(releases, key=lambda decision: decision.offset)
-
-    def _carry_out_scheduled(self, topic: str, offset: int) -> None:
-        for decision in list(self._scheduled):
-            body = decision.event.body
-            datacenter = self.state.datacenters.get(body.datacenter) if isinstance(body, Release) else None
-            if datacenter is not None and datacenter.topic == topic and decision.position.get(topic) == offset:
-                self._scheduled.remove(decision)
-                self.state.releases.append(decision)
-                self._release(CONTROL_EVENTS, decision)
-
-    def _release(self, topic: str, decision: Decision) -> None:
-        event = decision.event
-        if isinstance(event.body, Release) and (there := self.state.datacenters.get(event.body.datacenter)):
-            self._guarded = there.guard.release(held_place(event.body, event.namespace))
-            self._note_guarded(there, topic, decision.offset, event.issued_at)
-
-    def _touch(self, namespace: Namespace, topic: str, offset: int, observed_at: int, touched: Touched) -> None:
-        changes = self.state.changes.setdefault(namespace, NamespaceChanges())
-        changes.version[topic] = offset
-        changes.observed_at = observed_at
-        changes.dirty.add(touched)
-
-    def _note_guarded(self, datacenter: DatacenterState, topic: str, offset: int, observed_at: int) -> None:
-        """Services that look different because a hold began or ended; they may be another namespace's."""
-        if datacenter.guard.has_opened:
-            datacenter.guard.has_opened = False
-            self._disturb_keyframes(datacenter)
-        for place in self._guarded:
-            namespace = datacenter.namespaces.get(place.namespace)
-            if namespace is not None and namespace.complete:
-                self._touch(place.namespace, topic, offset, observed_at, Touched(services={place.service}))
-        for name in {place.namespace for place in self._guarded}:
-            namespace = datacenter.namespaces.get(name)
-            if namespace is not None and namespace.gone and not datacenter.guard.holds_of(name):
-                del datacenter.namespaces[name]
-
-    def _disturb_keyframes(self, datacenter: DatacenterState) -> None:
-        """A hold opened: keyframes of less than a window ago are no place to begin at."""
-        guard = datacenter.guard
-        for namespace in datacenter.namespaces.values():
-            syncs = [namespace.sync.beginning] if namespace.sync is not None else []
-            for keyframe in (*namespace.keyframes, *syncs):
-                if keyframe.clock + self._guard.longest_window_us >= guard.clock:
-                    keyframe.is_quiet = False
 
     def _enter_session(
         self, topic: str, event: RegistryEvent

@@ -60,6 +60,14 @@ class DatacenterState:
     observed_at: int = 0
     namespaces: dict[Namespace, NamespaceState] = field(default_factory=dict)
 
+    def disturb_keyframes(self) -> None:
+        """A hold opened: keyframes of less than a window ago are no place to begin at."""
+        for namespace in self.namespaces.values():
+            syncs = [namespace.sync.beginning] if namespace.sync is not None else []
+            for keyframe in (*namespace.keyframes, *syncs):
+                if keyframe.clock + self.guard.settings.longest_window_us >= self.guard.clock:
+                    keyframe.is_quiet = False
+
 
 @dataclass(slots=True)
 class Touched:
@@ -101,6 +109,29 @@ class PartitionState:
     positions: dict[str, int] = field(default_factory=dict)
     decisions: dict[Namespace, tuple[Decision, ...]] = field(default_factory=dict)
     releases: list[Decision] = field(default_factory=list)
+
+    def touch(self, namespace: Namespace, topic: str, offset: int, observed_at: int, touched: Touched) -> None:
+        """What stands at that offset changed content of the namespace: its version moves."""
+        changes = self.changes.setdefault(namespace, NamespaceChanges())
+        changes.version[topic] = offset
+        changes.observed_at = observed_at
+        changes.dirty.add(touched)
+
+    def note_guarded(
+        self, datacenter: DatacenterState, places: set[Place], topic: str, offset: int, observed_at: int
+    ) -> None:
+        """Services that look different because a hold began or ended; they may be another namespace's."""
+        if datacenter.guard.has_opened:
+            datacenter.guard.has_opened = False
+            datacenter.disturb_keyframes()
+        for place in places:
+            namespace = datacenter.namespaces.get(place.namespace)
+            if namespace is not None and namespace.complete:
+                self.touch(place.namespace, topic, offset, observed_at, Touched(services={place.service}))
+        for name in {place.namespace for place in places}:
+            namespace = datacenter.namespaces.get(name)
+            if namespace is not None and namespace.gone and not datacenter.guard.holds_of(name):
+                del datacenter.namespaces[name]
 
     def stands(self, namespace: Namespace) -> bool:
         """Whether operators keep what is published as it is."""

@@ -89,7 +89,7 @@ class MaterializedPartition:
                 self._fold.state.decisions[namespace] = in_force
             if (decided := standing.manifest.version.get(CONTROL_EVENTS)) is not None:
                 self._fold.state.changes[namespace] = NamespaceChanges(version={CONTROL_EVENTS: decided})
-        self._fold.schedule(releases.values())
+        self._fold.decider.schedule(releases.values())
 
     def begin(self, topic: str, offset: int) -> None:
         """The topic is read from here."""
@@ -179,7 +179,7 @@ class MaterializedPartition:
         """
         state, namespace = self._fold.state, event.namespace
         stood = state.stands(namespace)
-        self._fold.decide(CONTROL_EVENTS, offset, event)
+        self._fold.decider.decide(offset, event)
         view, changes = self._view(namespace), state.changes[namespace]
         occasion = self._for(namespace, self._occasion(f"control: {type(event.body).__name__}"))
         if isinstance(event.body, Pin):
@@ -248,6 +248,14 @@ class MaterializedPartition:
             f"{namespace}: {collection} {name}": rivals
             for namespace, view in self.views.items()
             for (collection, name), rivals in view.conflicts.items()
+        }
+
+    def oversized(self) -> dict[str, int]:
+        """Resources that are too large to be written, and their bytes; the last that fitted stand."""
+        return {
+            f"{namespace}: {collection} {name}": size
+            for namespace, view in self.views.items()
+            for (collection, name), size in view.oversized.items()
         }
 
     @property

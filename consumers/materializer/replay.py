@@ -30,7 +30,7 @@ class Replay:
         self._fold = Fold(conversion, guard)
         self._view = NamespaceView(manifest.namespace, conversion)
         releases = [one for one in manifest.decisions if isinstance(one.event.body, Release)]
-        self._fold.schedule(releases)
+        self._fold.decider.schedule(releases)
         self._fold.state.decisions[manifest.namespace] = tuple(
             one for one in manifest.decisions if one not in releases
         )

@@ -39,6 +39,7 @@ class Reporting:
     def __init__(self) -> None:
         self._holds: set[str] = set()
         self._conflicts: set[str] = set()
+        self._oversized: set[str] = set()
         self._recovering_since = 0.0
         self._progress_at = 0.0
 
@@ -46,6 +47,7 @@ class Reporting:
         """Sets the metrics, logs what is new, and answers with the status."""
         self._report_holds(partitions)
         self._report_conflicts(partitions)
+        self._report_oversized(partitions)
         metrics.SUSPECT.set(sum(p.suspect for p in partitions))
         metrics.NAMESPACES.set(sum(len(p.views) for p in partitions))
         metrics.RESOURCES.set(sum(len(v.versions) for p in partitions for v in p.views.values()))
@@ -84,6 +86,14 @@ class Reporting:
             _log.warning("conflict: the first has the resource", resource=name, claimants=present[name])
         self._conflicts = set(present)
         metrics.CONFLICTS.set(len(present))
+
+    def _report_oversized(self, partitions: Collection[MaterializedPartition]) -> None:
+        """Resources that Kafka would not take."""
+        present = {name: size for partition in partitions for name, size in partition.oversized().items()}
+        for name in present.keys() - self._oversized:
+            _log.error("a resource is too large; the last that fitted stands", resource=name, bytes=present[name])
+        self._oversized = set(present)
+        metrics.OVERSIZED.set(len(present))
 
     def _report_holds(self, partitions: Collection[MaterializedPartition]) -> None:
         """Open and ended holds, as metrics; in the log, when they come and go."""

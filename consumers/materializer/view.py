@@ -25,7 +25,7 @@ from consumers.materializer.folded_item import Claimant, claimants
 from consumers.materializer.folded_service import FoldedService
 from schemas.digests import format_snapshot_digest, resource_digest
 from schemas.records import Change, ChangeKind, Manifest, ResourceRecord
-from schemas.topics import CONTROL_EVENTS
+from schemas.topics import CONTROL_EVENTS, MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     _Services = dict[ServiceKey, FoldedService]
     _Records = dict[tuple[str, str], ResourceRecord | None]
 
+MAX_BODY_BYTES = MAX_RECORD_BYTES - 64 * 1024
+"""Leaves room for names, labels and digests."""
 MAX_CHANGES = 1000
 """Changes named in a manifest; the counts tell of all."""
 
@@ -113,7 +115,8 @@ class NamespaceView:
     """A namespace as it stands published: resource versions by (collection, name), and the digest's sum.
 
     `update` computes what differs, `published` takes it in once it is committed. `conflicts` names who wants a
-    resource's name, the one that has it first.
+    resource's name, the one that has it first; `oversized` the resources that are too large to be written, and
+    their bytes.
     """
 
     namespace: Namespace
@@ -122,6 +125,7 @@ class NamespaceView:
     digest: int = 0
     manifest: Manifest | None = None
     conflicts: dict[ResourceId, tuple[str, ...]] = field(default_factory=dict)
+    oversized: dict[ResourceId, int] = field(default_factory=dict)
     _digests: dict[tuple[str, str], int] = field(default_factory=dict)
     _names: dict[ServiceKey, ServiceName] = field(default_factory=dict)
     _claims: dict[str, set[ServiceKey]] = field(default_factory=dict)
@@ -307,7 +311,7 @@ class NamespaceView:
         different = {
             name: record
             for name, record in records.items()
-            if self.versions.get(name) != (None if record is None else record.version)
+            if self._fits(name, record) and self.versions.get(name) != (record and record.version)
         }
         if not different and self.manifest is not None and self.manifest.version == changes.version:
             return None
@@ -348,6 +352,15 @@ class NamespaceView:
         )
         return Update(records=different, digests=digests, manifest=manifest)
 
+    def _fits(self, name: ResourceId, record: ResourceRecord | None) -> bool:
+        """Whether Kafka takes the record; one that is too large is not written: the last that fitted stands."""
+        size = 0 if record is None else len(record.head) + sum(len(part.body) for part in record.parts)
+        if size <= MAX_BODY_BYTES:
+            self.oversized.pop(name, None)
+            return True
+        self.oversized[name] = size
+        return False
+
     def _circumstances(self, state: PartitionState) -> dict[str, Any]:
         """What a manifest says of links, holds and decisions."""
         here = state.of_namespace(self.namespace)
@@ -361,4 +374,5 @@ class NamespaceView:
             "suspect": tuple(datacenter for datacenter, namespace in here.items() if namespace.suspect),
             "frozen": state.stands(self.namespace),
             "decisions": state.decisions_over(self.namespace),
+            "oversized": tuple(sorted(f"{collection} {name}" for collection, name in self.oversized)),
         }

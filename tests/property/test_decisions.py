@@ -24,8 +24,9 @@ from schemas.control import (
     Unfreeze,
     Unpin,
 )
+from schemas.events import Datacenter, ServiceKey
 from tests.property.test_fold import Publisher, keys, registries, services
-from tests.unit.conversions import PUBLIC
+from tests.unit.conversions import PUBLIC, make
 
 if TYPE_CHECKING:
     from consumers.materializer.view import Update
@@ -71,6 +72,7 @@ steps = st.lists(
         st.tuples(datacenters, keys, st.one_of(services, st.none())),
         st.tuples(datacenters, keys, st.one_of(services, st.none())),
         st.tuples(datacenters, st.just("lay"), st.none()),
+        st.tuples(datacenters, st.just("again"), st.integers(0, 9)),
         st.tuples(st.just("decide"), decisions, st.none()),
     ),
     max_size=40,
@@ -90,7 +92,8 @@ class World:
     publishers: dict[str, Publisher] = field(
         default_factory=lambda: {name: Publisher(datacenter=name) for name in DATACENTERS}
     )
-    folded: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DATACENTERS, 0))
+    logs: dict[str, list[RegistryEvent]] = field(default_factory=lambda: {name: [] for name in DATACENTERS})
+    written: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DATACENTERS, 0))
     records: dict[tuple[str, str], ResourceRecord] = field(default_factory=dict)
     history: list[tuple[Manifest, dict[tuple[str, str], ResourceRecord]]] = field(default_factory=list)
     decided: int = 0
@@ -98,10 +101,15 @@ class World:
     def catch_up(self) -> None:
         """Folds and publishes what the datacenters have written."""
         for name, publisher in self.publishers.items():
-            for offset in range(self.folded[name], len(publisher.events)):
-                self.partition.apply(topic_of(name), offset, publisher.events[offset])
-                self.publish([update for _, update in self.partition.updates()])
-            self.folded[name] = len(publisher.events)
+            for event in publisher.events[self.written[name] :]:
+                self.fold(name, event)
+            self.written[name] = len(publisher.events)
+
+    def fold(self, name: str, event: RegistryEvent) -> None:
+        """An event is written, folded and published."""
+        self.logs[name].append(event)
+        self.partition.apply(topic_of(name), len(self.logs[name]) - 1, event)
+        self.publish([update for _, update in self.partition.updates()])
 
     def publish(self, updates: list[Update]) -> None:
         """Takes the updates in as a committed transaction would be."""
@@ -147,6 +155,8 @@ def lived(first: dict, script: list) -> World:
     for who, what, how in script:
         if who == "decide":
             world.decide(what)
+        elif what == "again":
+            world.fold(who, world.logs[who][-1 - how % len(world.logs[who])])
         elif what == "write":
             world.publishers[who].write(*how)
         elif what == "lay":
@@ -166,8 +176,8 @@ def test_each_manifest_and_the_log_give_its_snapshot_again(first, script) -> Non
         if manifest.frozen:
             continue
         replay = Replay(CONVERSION, GUARD, manifest)
-        for name, publisher in reversed(world.publishers.items()):
-            for offset, event in enumerate(publisher.events):
+        for name, log in reversed(world.logs.items()):
+            for offset, event in enumerate(log):
                 replay.apply(topic_of(name), offset, event)
         digest, rebuilt = replay.snapshot()
         assert rebuilt == records
@@ -189,10 +199,10 @@ def test_an_audit_proves_every_manifest_and_finds_a_forged_one(first, script, fo
         done = dict.fromkeys(DATACENTERS, 0)
         findings = []
         for manifest in manifests:
-            for name, publisher in world.publishers.items():
+            for name, log in world.logs.items():
                 end = manifest.folded_to.get(topic_of(name), -1) + 1
                 for offset in range(done[name], end):
-                    verification.apply(topic_of(name), offset, publisher.events[offset])
+                    verification.apply(topic_of(name), offset, log[offset])
                 done[name] = max(done[name], end)
             findings.append(verification.check(manifest))
         verdicts = [finding.verdict for finding in findings]
@@ -217,15 +227,29 @@ def test_a_frozen_or_pinned_namespace_stands(first, script) -> None:
 @settings(max_examples=150, deadline=None)
 def test_a_restart_at_any_point_finds_what_stands_published(first, script) -> None:
     """Decisions in force and released holds come back from the manifest, and nothing is published anew."""
-    world = lived(first, script)
+    assert_a_restart_finds_what_stands(lived(first, script))
+
+
+def test_a_release_behind_a_repeated_event_is_carried_out_again() -> None:
+    """Its position is that of the repeated event, which changes nothing by itself."""
+    key = ServiceKey("g", "a")
+    four = tuple(make(f"10.0.0.{number}") for number in range(4))
+    release = Release(scope="service", datacenter=Datacenter("dc1"), service="g@@a")
+    world = lived({key: four}, [("dc1", key, four[:1]), ("dc1", "again", 0), ("decide", release, None)])
+    assert [hold.where for _, hold in world.partition.holds()] == [("public",), ()]
+    assert_a_restart_finds_what_stands(world)
+
+
+def assert_a_restart_finds_what_stands(world: World) -> None:
+    """A partition that recovers from what was published publishes nothing, and holds what was held."""
     manifest = world.history[-1][0]
     standing = PublishedNamespace(
         versions={name: record.version for name, record in world.records.items()}, manifest=manifest
     )
     again = partition({PUBLIC: standing})
-    for name, publisher in world.publishers.items():
+    for name, log in world.logs.items():
         start = world.partition.recovery_offset(topic_of(name))
-        for offset, event in enumerate(publisher.events[start:], start=start):
+        for offset, event in enumerate(log[start:], start=start):
             again.apply(topic_of(name), offset, event)
     assert [update.records for _, update in again.recovered()] == []
     assert again.refusal(world.decided, _nothing()) is None

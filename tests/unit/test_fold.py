@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from consumers.materializer.fold import Fold, Outcome
 from consumers.materializer.recovery import from_metadata, recovery_offset, to_metadata
 from consumers.materializer.view import NamespaceView, Occasion
@@ -19,6 +21,9 @@ from schemas.events import (
     SyncStarted,
 )
 from tests.unit.conversions import PUBLIC, TOPIC, UNGUARDED, Log, make, seen
+
+if TYPE_CHECKING:
+    import pytest
 
 SERVICE = ServiceKey("DEFAULT_GROUP", "svc")
 OTHER = Namespace("other")
@@ -119,3 +124,26 @@ def test_a_recovery_offset_survives_as_metadata() -> None:
     """Of the group's committed offset; anything else there is no recovery offset."""
     assert from_metadata(to_metadata(42)) == 42
     assert [from_metadata(text) for text in (None, "", "x", "recover-from=")] == [None] * 4
+
+
+def test_a_resource_that_kafka_would_not_take_stands_at_the_last_that_fitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The others go on, it is named with its size, and it comes back when it fits."""
+    log = Log()
+    log.keyframe({SERVICE: [make()], ServiceKey("g", "other"): [make()]})
+    view = NamespaceView(PUBLIC, log.settings)
+    view.published(view.update_all(log.fold.state, Occasion("test")))  # type: ignore[arg-type]
+    standing = dict(view.versions)
+    monkeypatch.setattr("consumers.materializer.view.MAX_BODY_BYTES", 300)
+    many = [make(f"10.0.0.{number}") for number in range(20)]
+    for instances, fits in ((many, False), ([make("10.0.0.9")], True)):
+        log.add(state(SERVICE, seen(*instances))[0])
+        log.add(state(ServiceKey("g", "other"), seen(make("10.0.1.1", weight=len(instances))))[0])
+        update = view.update(log.fold.state, log.fold.state.changes[PUBLIC].dirty, Occasion("test"))
+        assert update is not None
+        view.published(update)
+        name = next(name for name in view.versions if "other" not in name[1])
+        assert (name in view.oversized) is not fits
+        assert (view.versions[name] == standing[name]) is not fits
+        assert update.manifest.changed == 1 + fits
