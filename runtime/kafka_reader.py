@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
+_TIMEOUT_S = 10.0
 _DRAIN_S = 1.0
 _SILENCE_S = 5.0
 """The end of a partition is told once, and was once not told at all: after so long it is asked for again."""
@@ -71,19 +72,7 @@ class KafkaReader:
         self._stop = threading.Event()
         self._ends: dict[int, int] = {}
         self._thread = threading.Thread(target=self._run, name=f"read-{topic}", daemon=True)
-        self._consumer = Consumer(
-            kafka.client_config(client_id)
-            | {
-                "group.id": f"{client_id}-unused",  # librdkafka wants one; nothing joins or commits
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
-                **LARGE_RECORDS,
-                "queued.max.messages.kbytes": queued_kbytes,
-                "fetch.wait.max.ms": 500,
-            }
-        )
+        self._consumer = ungrouped_consumer(kafka, client_id, when_gone="earliest", queued_kbytes=queued_kbytes)
 
     def start(self) -> int:
         """Starts reading; the number of partitions.
@@ -139,32 +128,76 @@ class KafkaReader:
                 self._deliver(RecordBatch(records=tuple(records), ends_reached=tuple(ends)))
 
 
-def read_range(consumer: Consumer, partition: TopicPartition, first: int, end: int) -> Iterator[Message]:
-    """The committed records of a partition from offset `first` up to before `end`, as far as there are any.
+def ungrouped_consumer(
+    kafka: KafkaSettings, client_id: str, *, when_gone: str = "error", queued_kbytes: int = 16_384
+) -> Consumer:
+    """A consumer that joins no group, commits nothing, sees what is committed, and tells the ends of partitions.
 
-    The consumer is ours for as long, without a group, and tells the ends of partitions.
-
-    Raises:
-        KafkaException: they can't be read.
+    It needs only read permission. `when_gone`, as `auto.offset.reset`, is for an offset that is not there.
     """
-    following, heard_at = first, 0.0
-    while following < end:
-        if time.monotonic() - heard_at > _SILENCE_S:
-            heard_at = time.monotonic()
-            consumer.assign([TopicPartition(partition.topic, partition.partition, following)])
-        for message in consumer.consume(1000, timeout=0.2):
-            heard_at = time.monotonic()
-            error = message.error()
-            if error is not None:
-                if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - confluent-kafka's name
+    return Consumer(
+        kafka.client_config(client_id)
+        | {
+            "group.id": f"{client_id}-unused",  # librdkafka wants one; nothing joins or commits
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": when_gone,
+            "queued.max.messages.kbytes": queued_kbytes,
+            **LARGE_RECORDS,
+        }
+    )
+
+
+class PartitionReader:
+    """Reads ranges of one partition number, of any topic, one range at a time. Use it as a context.
+
+    Raises KafkaException where Kafka can't be read.
+    """
+
+    def __init__(self, kafka: KafkaSettings, client_id: str, number: int) -> None:
+        self._consumer = ungrouped_consumer(kafka, client_id)
+        self._number = number
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def bounds(self, topic: str) -> tuple[int, int]:
+        """The first offset that is there, and the one behind the last."""
+        found = self._consumer.get_watermark_offsets(TopicPartition(topic, self._number), timeout=_TIMEOUT_S)
+        return found or (0, 0)
+
+    def offset_at(self, topic: str, time_ms: int) -> int:
+        """The first offset that is not older than that time; the end when all are."""
+        asked = TopicPartition(topic, self._number, time_ms)
+        found = self._consumer.offsets_for_times([asked], timeout=_TIMEOUT_S)[0].offset
+        return found if found >= 0 else self.bounds(topic)[1]
+
+    def read(self, topic: str, first: int = 0, end: int | None = None) -> Iterator[Message]:
+        """The committed records from offset `first` up to before `end`, as far as there are any now."""
+        earliest, latest = self.bounds(topic)
+        following, end = max(first, earliest), latest if end is None else min(end, latest)
+        heard_at = 0.0
+        while following < end:
+            if time.monotonic() - heard_at > _SILENCE_S:
+                heard_at = time.monotonic()
+                self._consumer.assign([TopicPartition(topic, self._number, following)])
+            for message in self._consumer.consume(1000, timeout=0.2):
+                heard_at = time.monotonic()
+                error = message.error()
+                if error is not None:
+                    if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - confluent-kafka's name
+                        return
+                    if not error.retriable():
+                        raise KafkaException(error)
+                    continue
+                following = (message.offset() or 0) + 1
+                if following > end:
                     return
-                if not error.retriable():
-                    raise KafkaException(error)
-                continue
-            following = (message.offset() or 0) + 1
-            if following > end:
-                return
-            yield message
+                yield message
 
 
 def close_consumer(consumer: Consumer, *, leave: bool, timeout_s: float = 5.0) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Consumer, TopicPartition
-
 from consumers.audit.verification import Finding, Foreknowledge, Verdict, Verification
-from runtime.kafka_reader import LARGE_RECORDS, read_range
+from runtime.kafka_reader import PartitionReader
 from schemas.errors import UndecodableRecordError
 from schemas.topics import SNAPSHOT_HISTORY
 
@@ -22,8 +19,6 @@ if TYPE_CHECKING:
     from schemas.avro_codec import Codecs
     from schemas.events import RegistryEvent
     from schemas.records import Manifest
-
-_TIMEOUT_S = 10.0
 
 
 class PartitionLog:
@@ -74,34 +69,20 @@ class PartitionLog:
         """Why a fold can't begin with this manifest."""
         if not manifest.folded_to:
             return "it does not say where its fold begins: it is of an older shiplog"
-        with closing(self._consumer()) as consumer:
+        with self._reader() as reader:
             for topic, offset in manifest.recover_from.items():
-                earliest, _ = self._watermarks(consumer, topic)
+                earliest, _ = reader.bounds(topic)
                 if offset < earliest:
                     return f"it needs {topic} from offset {offset}, and the log begins at {earliest}"
         return None
 
     def _read(self, topic: str, first: int) -> Iterator[Message]:
-        with closing(self._consumer()) as consumer:
-            earliest, end = self._watermarks(consumer, topic)
-            yield from read_range(consumer, TopicPartition(topic, self._number), max(first, earliest), end)
+        """With a reader of its own: the history and the event topics are read side by side."""
+        with self._reader() as reader:
+            yield from reader.read(topic, first)
 
-    def _watermarks(self, consumer: Consumer, topic: str) -> tuple[int, int]:
-        return consumer.get_watermark_offsets(TopicPartition(topic, self._number), timeout=_TIMEOUT_S) or (0, 0)
-
-    def _consumer(self) -> Consumer:
-        return Consumer(
-            self._kafka.client_config("shiplog-audit")
-            | {
-                "group.id": "shiplog-audit-unused",  # librdkafka wants one; nothing joins or commits
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "error",
-                "queued.max.messages.kbytes": 16_384,
-                **LARGE_RECORDS,
-            }
-        )
+    def _reader(self) -> PartitionReader:
+        return PartitionReader(self._kafka, "shiplog-audit", self._number)
 
 
 class _Events:

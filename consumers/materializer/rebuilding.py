@@ -6,13 +6,13 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 
 from consumers.errors import NotRebuiltError
 from consumers.materializer.conversion import converter_name
 from consumers.materializer.decisions import pin_of, stands
 from consumers.materializer.replay import Replay
-from runtime.kafka_reader import LARGE_RECORDS, read_range
+from runtime.kafka_reader import PartitionReader
 from schemas.errors import UndecodableRecordError
 from schemas.topics import CONTROL_EVENTS, SNAPSHOT_HISTORY
 
@@ -81,26 +81,13 @@ class Rebuilding:
             self.result = NotRebuiltError(f"{type(error).__name__}: {error}")
 
     def _rebuild(self) -> Records:
-        consumer = Consumer(
-            self._kafka.client_config("shiplog-rebuild")
-            | {
-                "group.id": "shiplog-rebuild-unused",
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "error",
-                **LARGE_RECORDS,
-            }
-        )
-        try:
-            manifest = self._find(consumer, self.wanted.event.namespace, self.wanted.version)
+        with PartitionReader(self._kafka, "shiplog-rebuild", self.wanted.partition) as reader:
+            manifest = self._find(reader, self.wanted.event.namespace, self.wanted.version)
             replay = Replay(self._conversion, self._guard, manifest)
             for topic, last in manifest.folded_to.items():
-                for message in self._read(consumer, topic, manifest.recover_from.get(topic, 0), last + 1):
+                for message in self._read(reader, topic, manifest.recover_from.get(topic, 0), last + 1):
                     self._fold(replay, message)
             digest, records = replay.snapshot()
-        finally:
-            consumer.close()
         if digest != manifest.digest:
             raise NotRebuiltError(f"the log gives {digest} for it, and {manifest.digest} was recorded")
         return records
@@ -112,13 +99,13 @@ class Rebuilding:
             return  # set aside when it was first read
         replay.apply(message.topic() or "", message.offset() or 0, event)
 
-    def _find(self, consumer: Consumer, namespace: Namespace, version: dict[str, int]) -> Manifest:
+    def _find(self, reader: PartitionReader, namespace: Namespace, version: dict[str, int]) -> Manifest:
         """The manifest of that version, or the one whose content it kept when the namespace stood."""
         events = {topic: offset for topic, offset in version.items() if topic != CONTROL_EVENTS}
         same_content: Manifest | None = None
-        first, end = self._watermarks(consumer, SNAPSHOT_HISTORY)
-        first = max(first, self._history_offset(consumer, events))
-        for message in self._read(consumer, SNAPSHOT_HISTORY, first, end):
+        earliest, end = reader.bounds(SNAPSHOT_HISTORY)
+        first = max(earliest, self._history_offset(reader, events))
+        for message in self._read(reader, SNAPSHOT_HISTORY, first, end):
             if message.key() != namespace.encode():
                 continue
             manifest = self._codecs.manifest.decode(message.value())
@@ -127,7 +114,7 @@ class Rebuilding:
             if manifest.version != version:
                 continue
             if (pin := pin_of(manifest.decisions)) is not None:
-                return self._find(consumer, namespace, pin.version)
+                return self._find(reader, namespace, pin.version)
             found = manifest if not stands(manifest.decisions) else same_content
             if found is None or found.digest != manifest.digest:
                 raise NotRebuiltError("the version that it stood at is no longer in the history")
@@ -140,27 +127,22 @@ class Rebuilding:
             return found
         raise NotRebuiltError("it is not in the history")
 
-    def _history_offset(self, consumer: Consumer, version: dict[str, int]) -> int:
+    def _history_offset(self, reader: PartitionReader, version: dict[str, int]) -> int:
         """Where in the history a version can stand at the earliest: when its own events were written."""
         times = []
         for topic, offset in version.items():
-            first, end = self._watermarks(consumer, topic)
+            first, end = reader.bounds(topic)
             if first <= offset < end:
-                times += [message.timestamp()[1] for message in self._read(consumer, topic, offset, offset + 1)]
+                times += [message.timestamp()[1] for message in self._read(reader, topic, offset, offset + 1)]
         if not times:
             raise NotRebuiltError("its events are no longer in the log")
-        asked = TopicPartition(SNAPSHOT_HISTORY, self.wanted.partition, max(times) - 1000)
-        return max(0, consumer.offsets_for_times([asked], timeout=10)[0].offset)
+        return reader.offset_at(SNAPSHOT_HISTORY, max(times) - 1000)
 
-    def _watermarks(self, consumer: Consumer, topic: str) -> tuple[int, int]:
-        found = consumer.get_watermark_offsets(TopicPartition(topic, self.wanted.partition), timeout=10)
-        return found or (0, 0)
-
-    def _read(self, consumer: Consumer, topic: str, first: int, end: int) -> Iterator[Message]:
-        earliest, latest = self._watermarks(consumer, topic)
+    def _read(self, reader: PartitionReader, topic: str, first: int, end: int) -> Iterator[Message]:
+        earliest, _ = reader.bounds(topic)
         if first < earliest:
             raise NotRebuiltError(f"it needs {topic} from offset {first}, and the log begins at {earliest}")
-        for message in read_range(consumer, TopicPartition(topic, self.wanted.partition), first, min(end, latest)):
+        for message in reader.read(topic, first, end):
             if self._abandoned.is_set():
                 raise NotRebuiltError("abandoned: another decision came")
             yield message

@@ -6,10 +6,10 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
 from consumers.materializer.view import PublishedNamespace
-from runtime.kafka_reader import LARGE_RECORDS
+from runtime.kafka_reader import ungrouped_consumer
 from schemas.errors import UndecodableRecordError
 from schemas.topics import SNAPSHOTS, ManifestKey, decode_snapshot_key
 
@@ -37,17 +37,7 @@ def read_published(
     Raises:
         KafkaException: Kafka can't be read.
     """
-    consumer = Consumer(
-        kafka.client_config(client_id)
-        | {
-            "group.id": "shiplog-read-back-unused",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "earliest",
-            **LARGE_RECORDS,
-        }
-    )
+    consumer = ungrouped_consumer(kafka, client_id, when_gone="earliest")
     found: dict[int, dict[Namespace, PublishedNamespace]] = {number: {} for number in partitions}
     unfinished = dict.fromkeys(partitions, OFFSET_BEGINNING)
     heard_at = time.monotonic()

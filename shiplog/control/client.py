@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Self
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from runtime.errors import KafkaUnusableError
-from runtime.kafka_reader import LARGE_RECORDS, read_range
+from runtime.kafka_reader import PartitionReader, ungrouped_consumer
 from schemas.errors import UndecodableRecordError
 from schemas.partitioner import partition_of
 from schemas.topics import (
@@ -45,17 +45,7 @@ class ControlClient:
     def __init__(self, kafka: KafkaSettings, codecs: Codecs) -> None:
         self._kafka = kafka
         self._codecs = codecs
-        self._consumer = Consumer(
-            kafka.client_config("shiplog-control")
-            | {
-                "group.id": "shiplog-control-unused",
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
-                **LARGE_RECORDS,
-            }
-        )
+        self._consumer = ungrouped_consumer(kafka, "shiplog-control")
 
     def __enter__(self) -> Self:
         return self
@@ -163,6 +153,5 @@ class ControlClient:
         return found or (0, 0)
 
     def _read_whole(self, topic: str, number: int) -> Iterator[Message]:
-        partition = TopicPartition(topic, number)
-        first, end = self._ends(partition)
-        yield from read_range(self._consumer, partition, first, end)
+        with PartitionReader(self._kafka, "shiplog-control", number) as reader:
+            yield from reader.read(topic)
