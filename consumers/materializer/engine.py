@@ -108,13 +108,13 @@ class Engine:
         reported_at = 0.0
         while not stop.is_set():
             first = self._consumer.poll(_POLL_S)
+            messages = [] if first is None else [first, *self._consumer.consume(self._settings.max_batch, 0)]
             if self._fault is not None:
                 raise self._fault
             if self._lost:
                 # Kafka was away: a transactional producer from before can hang for a minute in its first
                 # transaction afterwards, a new one does not.
                 raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID, "partitions lost"))
-            messages = [] if first is None else [first, *self._consumer.consume(self._settings.max_batch, 0)]
             if self._starts:
                 # What was read while partitions changed hands may be of the former assignment, and out of order
                 # for the new one: it is read again.

@@ -184,7 +184,8 @@ class MaterializedPartition:
         occasion = self._for(namespace, self._occasion(f"control: {type(event.body).__name__}"))
         if isinstance(event.body, Pin):
             update = view.replace(state, pinned or {}, occasion)
-        elif state.stands(namespace):
+        elif state.stands(namespace) or not changes.version.keys() - {CONTROL_EVENTS}:
+            # It stands, or the log no longer says anything of it: then what is published is all there is.
             update = view.restate(state, occasion)
         elif stood:
             update = view.update_all(state, occasion)
@@ -197,8 +198,9 @@ class MaterializedPartition:
 
     def refusal(self, offset: int, event: ControlEvent) -> str | None:
         """Why a decision can't be carried out; None when it can. An empty one: it was carried out before."""
-        view = self._view(event.namespace)
-        if view.manifest is None:
+        is_known = event.namespace in self.views or event.namespace in self.published
+        view = self._view(event.namespace) if is_known else None
+        if view is None or view.manifest is None:
             return f"namespace {event.namespace} has no snapshot"
         return "" if view.manifest.version.get(CONTROL_EVENTS, -1) >= offset else None
 

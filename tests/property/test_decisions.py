@@ -24,7 +24,7 @@ from schemas.control import (
     Unfreeze,
     Unpin,
 )
-from schemas.events import Datacenter, ServiceKey
+from schemas.events import Datacenter, Namespace, ServiceKey
 from tests.property.test_fold import Publisher, keys, registries, services
 from tests.unit.conversions import PUBLIC, make
 
@@ -238,6 +238,22 @@ def test_a_release_behind_a_repeated_event_is_carried_out_again() -> None:
     world = lived({key: four}, [("dc1", key, four[:1]), ("dc1", "again", 0), ("decide", release, None)])
     assert [hold.where for _, hold in world.partition.holds()] == [("public",), ()]
     assert_a_restart_finds_what_stands(world)
+
+
+def test_what_the_log_no_longer_tells_of_is_not_taken_away() -> None:
+    """A namespace that was frozen for longer than the log reaches back: unfrozen, it keeps what it has."""
+    world = lived({ServiceKey("g", "a"): (make(),)}, [("decide", Freeze(), None)])
+    manifest = world.history[-1][0]
+    versions = {name: record.version for name, record in world.records.items()}
+    again = partition({PUBLIC: PublishedNamespace(versions=versions, manifest=manifest)})
+    unfreeze = ControlEvent(namespace=PUBLIC, author="a", reason="r", issued_at=0, body=Unfreeze())
+    ((_, update),) = again.decide(1, unfreeze)
+    assert update.records == {}
+    assert (update.manifest.digest, update.manifest.resources) == (manifest.digest, 1)
+    assert not update.manifest.frozen
+    unknown = ControlEvent(namespace=Namespace("x"), author="a", reason="r", issued_at=0, body=Freeze())
+    assert again.refusal(2, unknown) == "namespace x has no snapshot"
+    assert "x" not in again.views
 
 
 def assert_a_restart_finds_what_stands(world: World) -> None:
