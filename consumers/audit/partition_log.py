@@ -10,7 +10,7 @@ from schemas.errors import UndecodableRecordError
 from schemas.topics import SNAPSHOT_HISTORY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from confluent_kafka import Message
 
@@ -40,14 +40,9 @@ class PartitionLog:
             except UndecodableRecordError:
                 continue
 
-    def verify(
-        self,
-        conversion: ConversionSettings,
-        guard: GuardSettings,
-        progress: Callable[[int], None] = lambda _: None,
-    ) -> Iterator[Finding]:
-        """A finding for every manifest; `progress` takes how many events were folded since the last call."""
-        foreknowledge = Foreknowledge.empty()
+    def verify(self, conversion: ConversionSettings, guard: GuardSettings) -> Iterator[Finding]:
+        """A finding for every manifest."""
+        foreknowledge = Foreknowledge()
         for manifest in self.manifests():
             foreknowledge.learn(manifest)
         verification: Verification | None = None
@@ -62,7 +57,7 @@ class PartitionLog:
                 if topic not in topics:
                     first = manifest.recover_from.get(topic, 0)
                     topics[topic] = _Events(self._read(topic, first), self._codecs)
-                progress(topics[topic].fold_into(verification, last))
+                topics[topic].fold_into(verification, last)
             yield verification.check(manifest)
 
     def _missing(self, manifest: Manifest) -> str | None:
@@ -93,14 +88,13 @@ class _Events:
         self._codecs = codecs
         self._ahead: tuple[str, int, RegistryEvent] | None = None
 
-    def fold_into(self, verification: Verification, last: int) -> int:
-        """Folds in what stands up to that offset; how many events."""
-        count = 0
+    def fold_into(self, verification: Verification, last: int) -> None:
+        """Folds in what stands up to that offset."""
         if self._ahead is not None:
             if self._ahead[1] > last:
-                return 0
+                return
             verification.apply(*self._ahead)
-            self._ahead, count = None, 1
+            self._ahead = None
         for message in self._messages:
             try:
                 event = self._codecs.registry_event.decode(message.value())
@@ -111,5 +105,3 @@ class _Events:
                 self._ahead = found
                 break
             verification.apply(*found)
-            count += 1
-        return count

@@ -6,12 +6,12 @@ materializer had got. Restarts, takeovers and batches of the materializer don't 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from consumers.materializer.conversion import converter_name
-from consumers.materializer.decisions import pin_of, stands
+from consumers.materializer.decisions import pin_of, stands, without_releases
 from consumers.materializer.fold import Fold
 from consumers.materializer.fold_state import Touched
 from consumers.materializer.view import NamespaceView, Occasion
@@ -47,13 +47,8 @@ class Finding(NamedTuple):
 class Foreknowledge:
     """What has to be known of a history before it is gone through: releases, and versions that pins go back to."""
 
-    releases: dict[int, Decision]
-    pinned: set[frozenset[tuple[str, int]]]
-
-    @classmethod
-    def empty(cls) -> Foreknowledge:
-        """Of no history yet."""
-        return cls({}, set())
+    releases: dict[int, Decision] = field(default_factory=dict)
+    pinned: set[frozenset[tuple[str, int]]] = field(default_factory=set)
 
     def learn(self, manifest: Manifest) -> None:
         """A manifest of the history, in any order."""
@@ -113,7 +108,7 @@ class Verification:
             followed.decisions = None
             reason = f"made by another converter, or with other settings: {manifest.converter}"
             return Finding(manifest, Verdict.UNVERIFIABLE, reason)
-        in_force = tuple(one for one in manifest.decisions if not isinstance(one.event.body, Release))
+        in_force = without_releases(manifest.decisions)
         if stands(in_force):
             expected = self._standing(in_force, followed)
         else:

@@ -55,7 +55,7 @@ class Refuse:
 class DecisionQueue:
     """`rebuild` begins to rebuild what a pin asks for; it answers with something that has a `result` some day."""
 
-    rebuild: Callable[[int, ControlEvent, Pin], Rebuild]
+    rebuild: Callable[[Namespace, Pin], Rebuild]
     _waiting: dict[int, ControlEvent] = field(default_factory=dict)
     _rebuilding: dict[Namespace, tuple[int, Rebuild]] = field(default_factory=dict)
 
@@ -93,7 +93,7 @@ class DecisionQueue:
                 del self._waiting[offset]
                 return Refuse(offset=offset, event=event, reason=reason)
             if isinstance(event.body, Pin):
-                self._rebuilding[event.namespace] = (offset, self.rebuild(offset, event, event.body))
+                self._rebuilding[event.namespace] = (offset, self.rebuild(event.namespace, event.body))
                 waited_for.add(event.namespace)
                 continue
             del self._waiting[offset]

@@ -49,6 +49,16 @@ def in_force(former: tuple[Decision, ...], new: Decision) -> tuple[Decision, ...
     return (*kept, new) if isinstance(body, _LEFT_STANDING) else tuple(kept)
 
 
+def without_releases(decisions: Iterable[Decision]) -> tuple[Decision, ...]:
+    """Those in force, of what a manifest names."""
+    return tuple(one for one in decisions if not isinstance(one.event.body, Release))
+
+
+def releases_of(decisions: Iterable[Decision]) -> list[Decision]:
+    """The releases, of what a manifest names."""
+    return [one for one in decisions if isinstance(one.event.body, Release)]
+
+
 def stands(decisions: Iterable[Decision]) -> bool:
     """Whether what is published stays as it is."""
     return any(isinstance(one.event.body, Freeze | Pin) for one in decisions)

@@ -16,7 +16,7 @@ from consumers import metrics
 from consumers.materializer.decision_queue import CarryOut, DecisionQueue, Refuse
 from consumers.materializer.fold import Outcome
 from consumers.materializer.partition import MaterializedPartition
-from consumers.materializer.rebuilding import Rebuilding, Wanted
+from consumers.materializer.rebuilding import Rebuilding
 from consumers.materializer.recovery import from_metadata, to_metadata
 from consumers.materializer.reporting import Reporting
 from consumers.materializer.snapshot_reader import read_published
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from runtime.settings import KafkaSettings
     from schemas.avro_codec import Codecs
     from schemas.control import ControlEvent, Pin
+    from schemas.events import Namespace
 
 _log = structlog.get_logger()
 
@@ -323,13 +324,15 @@ class Engine:
             at=time.time_ns() // 1000,
         )
 
-    def _rebuilder(self, number: int) -> Callable[[int, ControlEvent, Pin], Rebuilding]:
-        return lambda offset, event, pin: Rebuilding(
+    def _rebuilder(self, number: int) -> Callable[[Namespace, Pin], Rebuilding]:
+        return lambda namespace, pin: Rebuilding(
             self._kafka,
             self._codecs,
             self._conversion,
             self._settings.guard,
-            Wanted(number, offset, event, pin.version),
+            partition=number,
+            namespace=namespace,
+            version=pin.version,
         )
 
     def _publish(self, quarantined: list[Quarantined]) -> None:

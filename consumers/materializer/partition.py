@@ -12,11 +12,12 @@ import structlog
 
 from consumers import metrics
 from consumers.materializer.conversion import converter_name
+from consumers.materializer.decisions import releases_of, without_releases
 from consumers.materializer.fold import Fold, Outcome
 from consumers.materializer.fold_state import NamespaceChanges, Touched
 from consumers.materializer.recovery import recovery_offset
 from consumers.materializer.view import NamespaceView, Occasion
-from schemas.control import Pin, Release
+from schemas.control import Pin
 from schemas.topics import CONTROL_EVENTS
 
 if TYPE_CHECKING:
@@ -83,9 +84,8 @@ class MaterializedPartition:
             if standing.manifest is None:
                 continue
             decisions = standing.manifest.decisions
-            releases.update({one.offset: one for one in decisions if isinstance(one.event.body, Release)})
-            in_force = tuple(one for one in decisions if not isinstance(one.event.body, Release))
-            if in_force:
+            releases.update({one.offset: one for one in releases_of(decisions)})
+            if in_force := without_releases(decisions):
                 self._fold.state.decisions[namespace] = in_force
             if (decided := standing.manifest.version.get(CONTROL_EVENTS)) is not None:
                 self._fold.state.changes[namespace] = NamespaceChanges(version={CONTROL_EVENTS: decided})

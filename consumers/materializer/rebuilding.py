@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import structlog
 from confluent_kafka import KafkaException
@@ -24,22 +24,12 @@ if TYPE_CHECKING:
     from consumers.settings import ConversionSettings, GuardSettings
     from runtime.settings import KafkaSettings
     from schemas.avro_codec import Codecs
-    from schemas.control import ControlEvent
     from schemas.events import Namespace
     from schemas.records import Manifest, ResourceRecord
 
     Records = dict[tuple[str, str], ResourceRecord]
 
 _log = structlog.get_logger()
-
-
-class Wanted(NamedTuple):
-    """A pin that waits: where it stands in the control topic, and what it asks for."""
-
-    partition: int
-    offset: int
-    event: ControlEvent
-    version: dict[str, int]
 
 
 class Rebuilding:
@@ -54,16 +44,21 @@ class Rebuilding:
         codecs: Codecs,
         conversion: ConversionSettings,
         guard: GuardSettings,
-        wanted: Wanted,
+        *,
+        partition: int,
+        namespace: Namespace,
+        version: dict[str, int],
     ) -> None:
         self._kafka = kafka
         self._codecs = codecs
         self._conversion = conversion
         self._guard = guard
-        self.wanted = wanted
+        self._partition = partition
+        self._namespace = namespace
+        self._version = version
         self.result: Records | NotRebuiltError | None = None
         self._abandoned = threading.Event()
-        threading.Thread(target=self._run, name=f"rebuild-{wanted.event.namespace}", daemon=True).start()
+        threading.Thread(target=self._run, name=f"rebuild-{namespace}", daemon=True).start()
 
     def abandon(self) -> None:
         """It is no longer wanted."""
@@ -77,12 +72,12 @@ class Rebuilding:
         except KafkaException as error:
             self.result = NotRebuiltError(f"Kafka failed: {error.args[0].str()}")
         except Exception as error:  # noqa: BLE001 - a fault of ours: it is logged, and the partition goes on
-            _log.exception("rebuilding failed", namespace=self.wanted.event.namespace)
+            _log.exception("rebuilding failed", namespace=self._namespace)
             self.result = NotRebuiltError(f"{type(error).__name__}: {error}")
 
     def _rebuild(self) -> Records:
-        with PartitionReader(self._kafka, "shiplog-rebuild", self.wanted.partition) as reader:
-            manifest = self._find(reader, self.wanted.event.namespace, self.wanted.version)
+        with PartitionReader(self._kafka, "shiplog-rebuild", self._partition) as reader:
+            manifest = self._find(reader, self._version)
             replay = Replay(self._conversion, self._guard, manifest)
             for topic, last in manifest.folded_to.items():
                 for message in self._read(reader, topic, manifest.recover_from.get(topic, 0), last + 1):
@@ -99,14 +94,14 @@ class Rebuilding:
             return  # set aside when it was first read
         replay.apply(message.topic() or "", message.offset() or 0, event)
 
-    def _find(self, reader: PartitionReader, namespace: Namespace, version: dict[str, int]) -> Manifest:
+    def _find(self, reader: PartitionReader, version: dict[str, int]) -> Manifest:
         """The manifest of that version, or the one whose content it kept when the namespace stood."""
         events = {topic: offset for topic, offset in version.items() if topic != CONTROL_EVENTS}
         same_content: Manifest | None = None
         earliest, end = reader.bounds(SNAPSHOT_HISTORY)
         first = max(earliest, self._history_offset(reader, events))
         for message in self._read(reader, SNAPSHOT_HISTORY, first, end):
-            if message.key() != namespace.encode():
+            if message.key() != self._namespace.encode():
                 continue
             manifest = self._codecs.manifest.decode(message.value())
             if not stands(manifest.decisions) and events.items() <= manifest.version.items():
@@ -114,7 +109,7 @@ class Rebuilding:
             if manifest.version != version:
                 continue
             if (pin := pin_of(manifest.decisions)) is not None:
-                return self._find(reader, namespace, pin.version)
+                return self._find(reader, pin.version)
             found = manifest if not stands(manifest.decisions) else same_content
             if found is None or found.digest != manifest.digest:
                 raise NotRebuiltError("the version that it stood at is no longer in the history")

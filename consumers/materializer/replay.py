@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from consumers.materializer.decisions import releases_of, without_releases
 from consumers.materializer.fold import Fold
 from consumers.materializer.view import NamespaceView, Occasion
-from schemas.control import Release
 
 if TYPE_CHECKING:
     from consumers.settings import ConversionSettings, GuardSettings
@@ -29,11 +29,8 @@ class Replay:
         self._manifest = manifest
         self._fold = Fold(conversion, guard)
         self._view = NamespaceView(manifest.namespace, conversion)
-        releases = [one for one in manifest.decisions if isinstance(one.event.body, Release)]
-        self._fold.decider.schedule(releases)
-        self._fold.state.decisions[manifest.namespace] = tuple(
-            one for one in manifest.decisions if one not in releases
-        )
+        self._fold.decider.schedule(releases_of(manifest.decisions))
+        self._fold.state.decisions[manifest.namespace] = without_releases(manifest.decisions)
 
     def apply(self, topic: str, offset: int, event: RegistryEvent) -> None:
         """Folds in an event; those outside of what the manifest names are passed over."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from consumers.materializer.conversion.endpoint import FoldedInstance
-    from consumers.materializer.fold_state import PartitionState
+    from consumers.materializer.fold_state import NamespaceState, PartitionState
     from consumers.materializer.folded_item import ResourceId
     from consumers.materializer.guard import Lost
     from consumers.settings import ConversionSettings
@@ -142,8 +142,9 @@ class NamespaceView:
 
         `dirty` is what may differ; all else is as it was published.
         """
-        here = {name: there.services for name, there in state.counted(self.namespace).items()}
-        stated = {one: self._claimants(state, one) for one in dirty.resources}
+        counted = state.counted(self.namespace)
+        here = {name: there.services for name, there in counted.items()}
+        stated = {one: _claimants(counted, one) for one in dirty.resources}
         touched = {key: self._parts_of(state, here, key) for key in dirty.services | self._uncovered(stated)}
         records: _Records = dict.fromkeys(stated)
         for key in self._claim(state, here, touched):
@@ -156,7 +157,7 @@ class NamespaceView:
                 if name is None:
                     name = self._names[key] = self._name(key)
                 records[SERVICE_ENTRIES, name.resource] = self._convert(name, services)
-        self._prefer_stated(state, stated, records)
+        self._prefer_stated(counted, stated, records)
         return self._difference(state, records, occasion)
 
     def update_all(self, state: PartitionState, occasion: Occasion) -> Update | None:
@@ -175,10 +176,6 @@ class NamespaceView:
             return update
         return self._difference(state, (dict(update.records) if update else {}) | strangers, occasion)
 
-    def _claimants(self, state: PartitionState, wanted: ResourceId) -> list[Claimant]:
-        counted = state.counted(self.namespace).items()
-        return claimants(((name, there.claims, there.items) for name, there in counted), wanted)
-
     def _uncovered(self, stated: dict[ResourceId, list[Claimant]]) -> set[ServiceKey]:
         """The services whose name a config item had, and has no longer."""
         freed = {
@@ -187,11 +184,15 @@ class NamespaceView:
         return {key for key, name in self._names.items() if name.resource in freed} if freed else set()
 
     def _prefer_stated(
-        self, state: PartitionState, stated: dict[ResourceId, list[Claimant]], records: _Records
+        self,
+        counted: dict[Datacenter, NamespaceState],
+        stated: dict[ResourceId, list[Claimant]],
+        records: _Records,
     ) -> None:
         """What a config item states goes before what is generated; of several items the first has the name."""
-        if any(there.claims for there in state.counted(self.namespace).values()):
-            stated |= {one: self._claimants(state, one) for one in records.keys() - stated.keys()}
+        for there in counted.values():
+            claimed = (there.claims.keys() & records.keys()) - stated.keys()
+            stated |= {one: _claimants(counted, one) for one in claimed}
         for one, found in stated.items():
             rivals = [str(claimant) for claimant in found]
             if found and records.get(one) is not None:
@@ -376,3 +377,7 @@ class NamespaceView:
             "decisions": state.decisions_over(self.namespace),
             "oversized": tuple(sorted(f"{collection} {name}" for collection, name in self.oversized)),
         }
+
+
+def _claimants(counted: dict[Datacenter, NamespaceState], wanted: ResourceId) -> list[Claimant]:
+    return claimants(((name, there.claims, there.items) for name, there in counted.items()), wanted)

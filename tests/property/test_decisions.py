@@ -192,7 +192,7 @@ def test_an_audit_proves_every_manifest_and_finds_a_forged_one(first, script, fo
     world = lived(first, script)
     index = forged % len(history)
     for manifests in (history, [replace(m, digest="0" * 31 + "1") if m is history[index] else m for m in history]):
-        foreknowledge = Foreknowledge.empty()
+        foreknowledge = Foreknowledge()
         for manifest in manifests:
             foreknowledge.learn(manifest)
         verification = Verification(CONVERSION, GUARD, foreknowledge)

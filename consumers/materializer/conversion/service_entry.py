@@ -63,43 +63,41 @@ def encode_record(
 ) -> ResourceRecord:
     """The resource record of a service; `named` says that an address is a host name."""
     head = _encode_head(name.host, port, named=named)
-    return ResourceRecord(
-        namespace=namespace,
-        collection=SERVICE_ENTRIES,
-        name=name.resource,
-        version=resource_version(
-            type_url=SERVICE_ENTRY_TYPE_URL,
-            labels={},
-            annotations={},
-            head=head,
-            part_digests=tuple(f"{part.datacenter}={part.digest}" for part in parts),
-        ),
-        type_url=SERVICE_ENTRY_TYPE_URL,
-        labels={},
-        annotations={},
-        head=head,
-        parts=parts,
-    )
+    return _record(namespace, SERVICE_ENTRIES, name.resource, SERVICE_ENTRY_TYPE_URL, {}, {}, head, parts)
 
 
 def encode_stated(namespace: Namespace, stated: ConfigResource) -> ResourceRecord:
     """The resource record of what a config item states: it belongs to no datacenter, so it has no parts."""
+    collection, name, type_url, labels, annotations, body = stated
+    return _record(namespace, collection, name, type_url, labels, annotations, body, ())
+
+
+def _record(
+    namespace: Namespace,
+    collection: str,
+    name: str,
+    type_url: str,
+    labels: dict[str, str],
+    annotations: dict[str, str],
+    head: bytes,
+    parts: tuple[Part, ...],
+) -> ResourceRecord:
     return ResourceRecord(
         namespace=namespace,
-        collection=stated.collection,
-        name=stated.name,
+        collection=collection,
+        name=name,
         version=resource_version(
-            type_url=stated.type_url,
-            labels=stated.labels,
-            annotations=stated.annotations,
-            head=stated.body,
-            part_digests=(),
+            type_url=type_url,
+            labels=labels,
+            annotations=annotations,
+            head=head,
+            part_digests=tuple(f"{part.datacenter}={part.digest}" for part in parts),
         ),
-        type_url=stated.type_url,
-        labels=stated.labels,
-        annotations=stated.annotations,
-        head=stated.body,
-        parts=(),
+        type_url=type_url,
+        labels=labels,
+        annotations=annotations,
+        head=head,
+        parts=parts,
     )
 
 
