@@ -16,21 +16,27 @@ if TYPE_CHECKING:
     from schemas.avro_codec import AvroCodec
 
 
+_QUEUED_WITHIN_S = 0.1
+"""A delivery bears the time at which it was made, a little before it was queued."""
+
+
 class Writer(Protocol):
     """See `KafkaWriter`."""
 
-    def write(self, topic: str, *, partition: int, key: bytes, value: bytes | None) -> bool:
+    def write_tracked(self, topic: str, *, partition: int, key: bytes, value: bytes | None) -> bool:
         """Queues a record; False when the queue is full."""
 
 
 @dataclass(slots=True)
 class Recipient:
-    """A stream's peer: its address, who its certificate says that it is, and what it calls itself."""
+    """A stream's peer: its address, who its certificate says that it is, what it calls itself, what it sees."""
 
     address: str
     protocol: str
     identity: str = ""
     node: str = ""
+    view: str = ""
+    stream: str = ""
 
     @property
     def pilot(self) -> str:
@@ -44,11 +50,10 @@ class DeliveryTrail:
     Belongs to the event loop. Without a writer nothing is kept.
     """
 
-    def __init__(self, writer: Writer | None, codec: AvroCodec[Delivery], *, gateway: str, view: str) -> None:
+    def __init__(self, writer: Writer | None, codec: AvroCodec[Delivery], *, gateway: str) -> None:
         self._writer = writer
         self._codec = codec
         self._gateway = gateway
-        self._view = view
         self._missing = 0
 
     def sent(self, to: Recipient, collection: str, version: str, size: int, folded_to: Mapping[str, int]) -> None:
@@ -62,6 +67,20 @@ class DeliveryTrail:
     def refused(self, by: Recipient, collection: str, version: str, code: int, message: str) -> None:
         """The peer does not want it, and says why."""
         self._note(by, DeliveryKind.NACK, collection, version, code=code, message=message[:2000])
+
+    def started(self) -> None:
+        """Recording begins: whoever reads it knows that a former process may not have got everything written."""
+        self._mark(DeliveryKind.STARTED, time.time())
+
+    def whole_until(self, time_s: float) -> None:
+        """Everything that was queued until then is in Kafka, unless it had no room."""
+        if not self._missing:
+            self._mark(DeliveryKind.WHOLE, time_s - _QUEUED_WITHIN_S)
+
+    def stopped(self) -> None:
+        """Nothing follows, and everything before is in Kafka."""
+        if not self._missing:
+            self._mark(DeliveryKind.STOPPED, time.time())
 
     def _note(
         self,
@@ -84,7 +103,7 @@ class DeliveryTrail:
             address=peer.address,
             node=peer.node,
             gateway=self._gateway,
-            view=self._view,
+            view=peer.view,
             protocol=peer.protocol,
             collection=collection,
             version=version,
@@ -94,6 +113,7 @@ class DeliveryTrail:
             message=message,
             at=time.time_ns() // 1000,
             folded_to=dict(folded_to or {}),
+            stream=peer.stream,
         )
         if self._missing or not self._write(delivery):
             self._missing += 1
@@ -101,25 +121,33 @@ class DeliveryTrail:
         else:
             metrics.DELIVERIES.labels(kind).inc()
 
+    def _mark(self, kind: DeliveryKind, time_s: float) -> None:
+        self._write(self._of_gateway(kind, int(time_s * 1e6)))
+
     def _gap(self) -> Delivery:
+        message = f"{self._missing} deliveries are missing before this"
+        return self._of_gateway(DeliveryKind.GAP, time.time_ns() // 1000, message)
+
+    def _of_gateway(self, kind: DeliveryKind, at: int, message: str = "") -> Delivery:
+        """A record of the trail itself, about no Pilot."""
         return Delivery(
             pilot="",
             address="",
             node="",
             gateway=self._gateway,
-            view=self._view,
+            view="",
             protocol="",
             collection="",
             version="",
-            kind=DeliveryKind.GAP,
+            kind=kind,
             bytes=0,
             code=0,
-            message=f"{self._missing} deliveries are missing before this",
-            at=time.time_ns() // 1000,
+            message=message,
+            at=at,
         )
 
     def _write(self, delivery: Delivery) -> bool:
         if self._writer is None:
             return False
         value = self._codec.encode(delivery)
-        return self._writer.write(DELIVERIES, partition=-1, key=delivery.pilot.encode(), value=value)
+        return self._writer.write_tracked(DELIVERIES, partition=-1, key=delivery.pilot.encode(), value=value)

@@ -1,6 +1,11 @@
 """What the gateway counts. Names that Istio's operators know (`istio_mcp_*`) where the meaning is the same."""
 
+from functools import lru_cache
+
 from prometheus_client import Counter, Gauge, Histogram
+
+from mcp_gateway.sessions.ads import COLLECTIONS
+from mcp_gateway.views.synthetic import SYNTHETIC_ENTRIES
 
 CLIENTS = Gauge("istio_mcp_clients_total", "Streams that are open.", ["component"])
 REQUEST_ACKS = Counter("istio_mcp_request_acks", "Pushes acknowledged.", ["collection"])
@@ -12,9 +17,18 @@ MESSAGE_SIZES = Histogram(
     buckets=(1e3, 1e4, 1e5, 1e6, 4e6, 1e7, 5e7, 1e8),
 )
 SEND_FAILURES = Counter("istio_mcp_send_failures", "Streams that ended while a push was written.")
+RECONNECTIONS = Counter("istio_mcp_reconnections", "Sinks that were dialled again.")
 STREAMS = Gauge("shiplog_gateway_streams", "Streams that are open, by protocol.", ["protocol"])
-REFUSED_STREAMS = Counter("shiplog_gateway_refused_streams_total", "Streams refused, by reason.", ["reason"])
+FOLLOWERS = Gauge("shiplog_gateway_followers", "Streams that follow a view.", ["view"])
+REFUSED_STREAMS = Counter(
+    "shiplog_gateway_refused_streams_total", "Streams refused or ended by the gateway, by reason.", ["reason"]
+)
 STALE_NONCES = Counter("shiplog_gateway_stale_nonces_total", "Requests with a nonce that is not pending.")
+PUSHES = Counter("shiplog_gateway_pushes_total", "Pushes sent.", ["view", "protocol"])
+PUSHED_BYTES = Counter("shiplog_gateway_pushed_bytes_total", "Bytes of pushes sent.", ["view", "protocol"])
+COALESCED = Counter(
+    "shiplog_gateway_coalesced_total", "Changes that waited for an answer to the push before.", ["view"]
+)
 PUSH_TO_ACK = Histogram(
     "shiplog_gateway_push_to_ack_seconds",
     "From Nacos's push to the Pilot's acknowledgement.",
@@ -35,3 +49,43 @@ DIGEST_MISMATCHES = Counter(
 QUARANTINED = Counter("shiplog_gateway_quarantined_total", "Records set aside, by reason.", ["reason"])
 RESOURCES = Gauge("shiplog_gateway_resources", "Resources held.")
 NAMESPACES = Gauge("shiplog_gateway_namespaces", "Namespaces held.")
+MESSAGE_CACHE = Gauge("shiplog_gateway_message_bytes", "Bytes of encoded pushes that are kept for other streams.")
+DATA_AGE = Gauge("shiplog_gateway_data_age_seconds", "Since Kafka last gave a record, or said that there is none.")
+IS_READY = Gauge("shiplog_gateway_ready", "Whether Pilots are served.")
+
+_KNOWN_COLLECTIONS = {*COLLECTIONS.values(), SYNTHETIC_ENTRIES}
+_MAX_CODE = 16
+
+
+@lru_cache(maxsize=256)
+def acknowledgements(collection: str) -> Counter:
+    """The counter of pushes of that collection that were acknowledged."""
+    return REQUEST_ACKS.labels(_collection_label(collection))
+
+
+def refused(collection: str, code: int) -> None:
+    """A push was refused with that gRPC code."""
+    known_code = str(code) if 0 <= code <= _MAX_CODE else "other"
+    REQUEST_NACKS.labels(_collection_label(collection), known_code).inc()
+
+
+def pushed(view: str, protocol: str, collection: str, size: int) -> None:
+    """A push was sent."""
+    sizes, pushes, pushed_bytes = _of_pushes(view, protocol, collection)
+    sizes.observe(size)
+    pushes.inc()
+    pushed_bytes.inc(size)
+
+
+@lru_cache(maxsize=1024)
+def _of_pushes(view: str, protocol: str, collection: str) -> tuple[Histogram, Counter, Counter]:
+    return (
+        MESSAGE_SIZES.labels(_collection_label(collection)),
+        PUSHES.labels(view, protocol),
+        PUSHED_BYTES.labels(view, protocol),
+    )
+
+
+def _collection_label(collection: str) -> str:
+    """Peers may ask for any name, so those without resources share a label."""
+    return collection if collection in _KNOWN_COLLECTIONS else "other"

@@ -8,6 +8,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from mcp_gateway.resources import Shape
+from mcp_gateway.views.rules import Rule, Rules
+from mcp_gateway.views.view import Selection
+from mcp_gateway.views.views import Views
 from runtime.settings import AdminSettings, Section
 
 
@@ -19,6 +23,9 @@ class DeliveriesSettings(Section):
         default=100_000, ge=1, description="so many may wait for Kafka; then there is a gap"
     )
     queue_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024)
+    mark_interval_s: float = Field(
+        default=5.0, gt=0, description="how often it is recorded that the trail is whole so far"
+    )
 
 
 class TlsSettings(Section):
@@ -34,8 +41,74 @@ class TlsSettings(Section):
         return self.certificate is not None
 
 
+class ViewSettings(Section):
+    """What a group of Pilots sees; patterns are those of file names (`*`, `?`)."""
+
+    namespaces: tuple[str, ...] = Field(default=("*",), description="Nacos namespaces, or patterns")
+    datacenters: tuple[str, ...] = Field(default=("*",), description="whose endpoints are shown, or patterns")
+    collections: tuple[str, ...] = Field(default=("*",), description="MCP collections, or patterns")
+    istio_namespace: str = Field(default="", description="all resources are shown in it; empty: in their own")
+
+
+class ViewRuleSettings(Section):
+    """Whom a view is meant for: one of the identities must match, and every fact of the node."""
+
+    view: str
+    identities: tuple[str, ...] = Field(default=(), description="SPIFFE ids, DNS names or patterns")
+    node: dict[str, str] = Field(
+        default_factory=dict,
+        description="patterns by name: an annotation or metadata of the node, `id`, `cluster`; proves nothing",
+    )
+
+    @model_validator(mode="after")
+    def _means_somebody(self) -> Self:
+        if not self.identities and not self.node:
+            raise ValueError("a rule names identities or node facts; for everybody else there is default_view")
+        return self
+
+
+class SinkTlsSettings(Section):
+    """How a sink is dialled with TLS: its authority, and our certificate where it wants one."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    server_name: str = Field(default="", description="in its certificate, where that is not its address")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the stream is encrypted."""
+        return self.ca is not None
+
+
+class SinkSettings(Section):
+    """A Pilot that waits for the gateway to dial it."""
+
+    address: str = Field(description="host:port")
+    identity: str = Field(default="", description="who it counts as where views are chosen; empty: its address")
+    tls: SinkTlsSettings = SinkTlsSettings()
+
+
+class LimitSettings(Section):
+    """How much one peer, or all together, may ask of the gateway."""
+
+    max_streams: int = Field(default=5000, ge=1)
+    max_streams_per_identity: int = Field(
+        default=2500, ge=1, description="or per address, of peers without a certificate"
+    )
+    max_streams_per_connection: int = Field(default=100, ge=1)
+    streams_per_s: float = Field(default=200.0, gt=0, description="that are let in; others wait in line")
+    max_wait_s: float = Field(default=30.0, ge=0, description="in line; then they are refused")
+    requests_per_s: float = Field(default=200.0, gt=0, description="read from one stream; others wait")
+    max_request_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
+    max_header_bytes: int = Field(default=8192, ge=1024)
+    handshake_s: float = Field(default=20.0, gt=0, description="for a connection to speak HTTP/2")
+    first_request_s: float = Field(default=30.0, gt=0, description="for a stream to ask for something")
+    stalled_s: float = Field(default=120.0, gt=0, description="for a push to be read, and to be answered")
+
+
 class GatewaySettings(Section):
-    """Where Pilots find the gateway, and how much they may ask of it."""
+    """Where Pilots find the gateway, what they see, and how much they may ask of it."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=9901, ge=0, le=65535)
@@ -45,21 +118,50 @@ class GatewaySettings(Section):
         default=(),
         description="SPIFFE ids, DNS names or patterns of clients' certificates; empty: whoever is signed",
     )
-    max_streams: int = Field(default=5000, ge=1)
+    views: dict[str, ViewSettings] = Field(
+        default_factory=dict, description="by name; `default` shows everything unless it is set here"
+    )
+    view_rules: tuple[ViewRuleSettings, ...] = ()
+    default_view: str = Field(default="default", description="who matches no rule; empty: is refused")
+    sinks: tuple[SinkSettings, ...] = Field(default=(), description="Pilots that the gateway dials")
+    limits: LimitSettings = LimitSettings()
+    keepalive_s: float = Field(default=60.0, ge=1, description="between pings to silent peers")
     max_connection_age_s: float = Field(
         default=3600.0,
         gt=0,
         description="then a connection is asked to go, give or take a tenth; Pilots spread out",
     )
     connection_grace_s: float = Field(default=30.0, ge=0, description="after it was asked")
-    max_request_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     incremental_collections: tuple[str, ...] = Field(
         default=("*",), description="MCP collections, or patterns, of which sinks that ask for it get differences"
     )
-    drain_s: float = Field(default=5.0, ge=0, description="for streams to end by themselves on SIGTERM")
+    drain_s: float = Field(default=5.0, ge=0, description="on SIGTERM, over which streams are told to go")
     instance: str = Field(default="", description="what the audit trail calls it; empty: host name and admin port")
     deliveries: DeliveriesSettings = DeliveriesSettings()
     admin: AdminSettings = AdminSettings(port=9911)
+
+    def make_views(self) -> Views:
+        """The views and the rules that choose among them."""
+        selections = {"default": Selection()} | {
+            name: Selection(
+                namespaces=view.namespaces,
+                collections=view.collections,
+                shape=Shape(datacenters=view.datacenters, istio_namespace=view.istio_namespace),
+            )
+            for name, view in self.views.items()
+        }
+        rules = tuple(Rule(view=rule.view, identities=rule.identities, node=rule.node) for rule in self.view_rules)
+        return Views(selections, Rules(rules=rules, default=self.default_view))
+
+    @model_validator(mode="after")
+    def _rules_name_views(self) -> Self:
+        known = {"default", *self.views}
+        named = {rule.view for rule in self.view_rules} | ({self.default_view} if self.default_view else set())
+        if unknown := sorted(named - known):
+            raise ValueError(f"no such view: {', '.join(unknown)}; gateway.views has {', '.join(sorted(known))}")
+        if self.tls.client_ca is None and not self.sinks and any(rule.identities for rule in self.view_rules):
+            raise ValueError("rules by identity need tls.client_ca: without it clients show no certificate")
+        return self
 
     @model_validator(mode="after")
     def _plaintext_stays_here(self) -> Self:

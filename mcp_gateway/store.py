@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from schemas.digests import format_snapshot_digest
 
 if TYPE_CHECKING:
-    from mcp_gateway.resources import EncodedResource
+    from mcp_gateway.resources import StoredResource
     from schemas.records import Manifest
     from schemas.topics import ManifestKey, ResourceKey
 
@@ -24,8 +24,7 @@ class AppliedChanges:
     """What a manifest changed; None for a removed resource."""
 
     namespace: str
-    resources: dict[CollectionAndName, EncodedResource | None]
-    former: dict[CollectionAndName, EncodedResource]
+    resources: dict[CollectionAndName, StoredResource | None]
     observed_at: int
 
 
@@ -33,13 +32,13 @@ class AppliedChanges:
 class NamespaceSnapshot:
     """A namespace: what is served, what waits for a manifest, and whether the last manifest matched."""
 
-    resources: dict[CollectionAndName, EncodedResource] = field(default_factory=dict)
+    resources: dict[CollectionAndName, StoredResource] = field(default_factory=dict)
     digest: int = 0
     manifest: Manifest | None = None
     matches: bool = True
-    _staged: dict[CollectionAndName, EncodedResource | None] = field(default_factory=dict)
+    _staged: dict[CollectionAndName, StoredResource | None] = field(default_factory=dict)
 
-    def stage(self, name: CollectionAndName, resource: EncodedResource | None) -> None:
+    def stage(self, name: CollectionAndName, resource: StoredResource | None) -> None:
         """A record of the snapshot to come."""
         self._staged[name] = resource
 
@@ -57,7 +56,6 @@ class NamespaceSnapshot:
         if must_match and not self.matches:
             return None
         staged, self._staged = self._staged, {}
-        former_resources = {name: self.resources[name] for name in staged if name in self.resources}
         for name, resource in staged.items():
             if resource is None:
                 self.resources.pop(name, None)
@@ -65,7 +63,7 @@ class NamespaceSnapshot:
                 self.resources[name] = resource
         self.digest = digest
         self.manifest = manifest
-        return AppliedChanges(namespace, staged, former_resources, manifest.observed_at)
+        return AppliedChanges(namespace, staged, manifest.observed_at)
 
 
 @dataclass(slots=True)
@@ -79,7 +77,7 @@ class SnapshotStore:
     namespaces: dict[str, NamespaceSnapshot] = field(default_factory=dict)
     _ends_reached: set[int] = field(default_factory=set)
 
-    def put_resource(self, key: ResourceKey, resource: EncodedResource | None) -> None:
+    def put_resource(self, key: ResourceKey, resource: StoredResource | None) -> None:
         """A resource record, or its tombstone."""
         self._namespace(key.namespace).stage((key.collection, key.name), resource)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
@@ -53,7 +54,7 @@ class KafkaReader:
 
     `deliver` is called on that thread and may block: that is the back-pressure, nothing is read meanwhile
     beyond librdkafka's own queue. Reads only what is committed. Never commits; needs only read permission.
-    While Kafka is away it waits, and goes on where it was.
+    While Kafka is away it waits, and goes on where it was; `in_touch_at` is when it last answered, seconds (UTC).
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class KafkaReader:
         self._max_batch = max_batch
         self._stop = threading.Event()
         self._ends: dict[int, int] = {}
+        self.in_touch_at = 0.0
         self._thread = threading.Thread(target=self._run, name=f"read-{topic}", daemon=True)
         self._consumer = ungrouped_consumer(kafka, client_id, when_gone="earliest", queued_kbytes=queued_kbytes)
 
@@ -91,6 +93,7 @@ class KafkaReader:
             _, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, number), timeout=20)
             self._ends[number] = end
         self._consumer.assign([TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in partitions])
+        self.in_touch_at = time.time()
         self._thread.start()
         return len(partitions)
 
@@ -101,11 +104,20 @@ class KafkaReader:
             self._thread.join(timeout=10)
         self._consumer.close()
 
+    def _keep_in_touch(self) -> None:
+        """A quiet topic and a Kafka that is away look the same: asks, when it was quiet for long."""
+        if time.time() - self.in_touch_at < _SILENCE_S:
+            return
+        with suppress(KafkaException):
+            self._consumer.list_topics(self._topic, timeout=1.0)
+            self.in_touch_at = time.time()
+
     def _run(self) -> None:
         while not self._stop.is_set():
             # One blocking poll for the first record, then what is there: consume(n, t) would wait for n.
             first = self._consumer.poll(0.2)
             if first is None:
+                self._keep_in_touch()
                 continue
             messages = [first, *self._consumer.consume(self._max_batch, timeout=0)]
             records = []
@@ -124,12 +136,19 @@ class KafkaReader:
                     self._ends.pop(number, None)
                 else:
                     _log.warning("kafka reader", topic=self._topic, error=error.str())
+            if records or ends:
+                self.in_touch_at = time.time()
             if (records or ends) and not self._stop.is_set():
                 self._deliver(RecordBatch(records=tuple(records), ends_reached=tuple(ends)))
 
 
 def ungrouped_consumer(
-    kafka: KafkaSettings, client_id: str, *, when_gone: str = "error", queued_kbytes: int = 16_384
+    kafka: KafkaSettings,
+    client_id: str,
+    *,
+    when_gone: str = "error",
+    queued_kbytes: int = 16_384,
+    fetch_wait_ms: int = 500,
 ) -> Consumer:
     """A consumer that joins no group, commits nothing, sees what is committed, and tells the ends of partitions.
 
@@ -144,6 +163,7 @@ def ungrouped_consumer(
             "isolation.level": "read_committed",
             "auto.offset.reset": when_gone,
             "queued.max.messages.kbytes": queued_kbytes,
+            "fetch.wait.max.ms": fetch_wait_ms,
             **LARGE_RECORDS,
         }
     )
@@ -156,7 +176,8 @@ class PartitionReader:
     """
 
     def __init__(self, kafka: KafkaSettings, client_id: str, number: int) -> None:
-        self._consumer = ungrouped_consumer(kafka, client_id)
+        # A broker answers one request of a connection after the other: a fetch that waits holds up every question.
+        self._consumer = ungrouped_consumer(kafka, client_id, fetch_wait_ms=10)
         self._number = number
 
     def __enter__(self) -> Self:
@@ -185,7 +206,7 @@ class PartitionReader:
             if time.monotonic() - heard_at > _SILENCE_S:
                 heard_at = time.monotonic()
                 self._consumer.assign([TopicPartition(topic, self._number, following)])
-            for message in self._consumer.consume(1000, timeout=0.2):
+            for message in self._some():
                 heard_at = time.monotonic()
                 error = message.error()
                 if error is not None:
@@ -198,6 +219,11 @@ class PartitionReader:
                 if following > end:
                     return
                 yield message
+
+    def _some(self) -> list[Message]:
+        """What is there, at once: consume(n, t) would wait for n."""
+        first = self._consumer.poll(0.2)
+        return [] if first is None else [first, *self._consumer.consume(1000, timeout=0)]
 
 
 def close_consumer(consumer: Consumer, *, leave: bool, timeout_s: float = 5.0) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from itertools import count
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from runtime.settings import KafkaSettings
+
+    _OnDelivery = Callable[[KafkaError | None, Message], None]
 
 _log = structlog.get_logger()
 
@@ -40,6 +44,8 @@ class KafkaWriter:
     ) -> None:
         self._on_delivered = on_delivered
         self._on_lost = on_lost
+        self._numbers = count()
+        self._waiting: dict[int, float] = {}
         self._producer = Producer(
             kafka.client_config(client_id)
             | {
@@ -63,16 +69,35 @@ class KafkaWriter:
         Raises:
             KafkaException: the record can't be sent at all (too large, fatal producer error).
         """
-        try:
-            self._producer.produce(topic, value=value, key=key, partition=partition, on_delivery=self._delivered)
-        except BufferError:
-            return False
-        return True
+        return self._produce(topic, partition, key, value, self._delivered)
+
+    def write_tracked(self, topic: str, *, partition: int, key: bytes, value: bytes | None) -> bool:
+        """As `write`, for a record that `whole_until` waits for."""
+        number = next(self._numbers)
+        self._waiting[number] = time.time()
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            self._waiting.pop(number, None)
+            self._delivered(error, message)
+
+        taken = self._produce(topic, partition, key, value, delivered)
+        if not taken:
+            del self._waiting[number]
+        return taken
+
+    def whole_until(self) -> float:
+        """Until when, seconds (UTC), every tracked record that was written is in Kafka."""
+        now = time.time()
+        return min(list(self._waiting.values()), default=now)
 
     @property
     def queued(self) -> int:
         """Records that Kafka does not have yet."""
         return len(self._producer)
+
+    def flush(self, timeout_s: float) -> int:
+        """Waits for what is queued, for so long at most; the number of records that are left."""
+        return self._producer.flush(timeout_s)
 
     def close(self, timeout_s: float) -> int:
         """Waits for what is queued, for so long at most; the number of records given up."""
@@ -80,6 +105,15 @@ class KafkaWriter:
         self._stop.set()
         self._thread.join(timeout=5)
         return left
+
+    def _produce(
+        self, topic: str, partition: int, key: bytes, value: bytes | None, on_delivery: _OnDelivery
+    ) -> bool:
+        try:
+            self._producer.produce(topic, value=value, key=key, partition=partition, on_delivery=on_delivery)
+        except BufferError:
+            return False
+        return True
 
     def _serve(self) -> None:
         while not self._stop.is_set():

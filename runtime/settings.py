@@ -37,6 +37,9 @@ class KafkaSettings(Section):
     ca_file: Path | None = None
     certificate_file: Path | None = None
     key_file: Path | None = None
+    log_level: int = Field(
+        default=4, ge=0, le=7, description="of librdkafka's own log on stderr: 4 tells of each failed attempt"
+    )
 
     def client_config(self, client_id: str) -> dict[str, Any]:
         """The settings as librdkafka names them."""
@@ -56,7 +59,7 @@ class KafkaSettings(Section):
             # A broker that comes back is found within a second, not within ten.
             "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 1000,
-            "log_level": 4,
+            "log_level": self.log_level,
         }
         return {name: value for name, value in config.items() if value is not None}
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from schemas.control import Decision, decision_from_avro, decision_to_avro
 from schemas.digests import content_digest
 from schemas.events import Datacenter, Link, Namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,21 @@ class ResourceRecord:
         """The whole encoded body."""
         return b"".join((self.head, *(part.body for part in self.parts)))
 
+    def only(self, is_kept: Callable[[Datacenter], bool]) -> ResourceRecord | None:
+        """The record with the parts of some datacenters; None when it has parts, and none of them is kept.
+
+        What has no parts belongs to no datacenter, and stays.
+        """
+        parts = tuple(part for part in self.parts if is_kept(part.datacenter))
+        if len(parts) == len(self.parts):
+            return self
+        if not parts:
+            return None
+        version = resource_version(
+            type_url=self.type_url, labels=self.labels, annotations=self.annotations, head=self.head, parts=parts
+        )
+        return replace(self, parts=parts, version=version)
+
 
 def resource_version(
     *,
@@ -48,7 +66,7 @@ def resource_version(
     labels: dict[str, str],
     annotations: dict[str, str],
     head: bytes,
-    part_digests: tuple[str, ...],
+    parts: tuple[Part, ...],
 ) -> str:
     """The hash of a resource's content: equal content has the same version, wherever it was computed."""
     facts = "\n".join(
@@ -56,7 +74,7 @@ def resource_version(
             type_url,
             *(f"l{len(k)}:{k}{v}" for k, v in sorted(labels.items())),
             *(f"a{len(k)}:{k}{v}" for k, v in sorted(annotations.items())),
-            *part_digests,
+            *(f"{part.datacenter}={part.digest}" for part in parts),
         )
     )
     return content_digest(facts.encode(), head)
@@ -118,6 +136,13 @@ class DeliveryKind(StrEnum):
     ACK = "ACK"
     NACK = "NACK"
     GAP = "GAP"
+    """So many are missing before this."""
+    STARTED = "STARTED"
+    """The gateway began to record: what it had not written when it ended before is missing."""
+    WHOLE = "WHOLE"
+    """Everything that the gateway had to record until then is written."""
+    STOPPED = "STOPPED"
+    """The gateway ended in order: nothing is missing before this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +150,7 @@ class Delivery:
     """What a gateway sent to a Pilot, or what the Pilot answered; `at` in microseconds (UTC).
 
     `version` is that of the collection as the view has it, a digest; `folded_to` maps `topic-partition` of events
-    to the last one that is in what was sent.
+    to the last one that is in what was sent. `stream` tells a gateway's streams apart; empty in older records.
     """
 
     pilot: str
@@ -142,6 +167,7 @@ class Delivery:
     message: str
     at: int
     folded_to: dict[str, int] = field(default_factory=dict)
+    stream: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,8 +72,8 @@ def load(nacos: NacosServer, namespace: str) -> Iterator[Load]:
 def pilots() -> Iterator[Callable[..., Pilot]]:
     made = []
 
-    def make(*addresses: str, protocol: str = "mcp", collection: str = "") -> Pilot:
-        made.append(Pilot(list(addresses), protocol, collection))
+    def make(*addresses: str, protocol: str = "mcp", collection: str = "", node: str = "pilot") -> Pilot:
+        made.append(Pilot(list(addresses), protocol, collection, node))
         return made[-1]
 
     yield make

@@ -3,76 +3,63 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import time
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
+import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from mcp_gateway.servers.credentials import CertificateFiles
-from mcp_gateway.servers.stream import StreamServer, StreamStatus
-from mcp_gateway.sessions.ads import AdsFormat, AdsSession
-from mcp_gateway.sessions.delta_ads import DeltaAdsFormat, DeltaAdsSession
-from mcp_gateway.sessions.mcp_source import McpFormat, McpSourceSession
+from mcp_gateway import metrics
+from mcp_gateway.deliveries import Recipient
+from mcp_gateway.errors import GatewayError, NotAllowedError, ProtocolError, TooManyError, UnreadError
+from mcp_gateway.servers.admission import Admission
+from mcp_gateway.servers.credentials import CertificateFiles, identities
+from mcp_gateway.servers.dialects import ADS, DELTA_ADS, mcp_source
+from mcp_gateway.servers.stream import Stream
 from runtime.errors import PortBusyError
-from schemas.protobuf.envoy_discovery.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
-from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources
 
 if TYPE_CHECKING:
     from mcp_gateway.deliveries import DeliveryTrail
-    from mcp_gateway.publisher import Publisher
+    from mcp_gateway.servers.stream import Dialect
     from mcp_gateway.settings import GatewaySettings
+    from mcp_gateway.views.views import Views
+
+_log = structlog.get_logger()
 
 MCP_SERVICE = "istio.mcp.v1alpha1.ResourceSource"
 ADS_SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _UNLIMITED = -1
+_STATUS = {
+    ProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
+    NotAllowedError: grpc.StatusCode.PERMISSION_DENIED,
+    TooManyError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+"""All others are UNAVAILABLE: the peer may come again."""
 
 
 class PilotServer:
     """Serves MCP and ADS on one port; nothing is answered before `serve`."""
 
-    def __init__(self, settings: GatewaySettings, publisher: Publisher, trail: DeliveryTrail) -> None:
+    def __init__(self, settings: GatewaySettings, views: Views, trail: DeliveryTrail) -> None:
         self._settings = settings
-        self.streams: dict[int, StreamStatus] = {}
+        self._views = views
+        self._trail = trail
+        self._admission = Admission(settings)
+        self._is_stopping = False
+        self._started_at, self._numbers = int(time.time()), count(1)
+        self._sweep: asyncio.Task[None] | None = None
+        self.streams: set[Stream[Any]] = set()
         self._server = grpc.aio.server(options=_options(settings))
-        mcp = StreamServer(
-            protocol="mcp",
-            publisher=publisher,
-            session=lambda: McpSourceSession(incremental=settings.incremental_collections),
-            message_format=McpFormat(),
-            parse=RequestResources.FromString,
-            max_streams=settings.max_streams,
-            streams=self.streams,
-            trail=trail,
-            allowed=settings.allowed_identities,
-        )
-        ads = StreamServer(
-            protocol="ads",
-            publisher=publisher,
-            session=AdsSession,
-            message_format=AdsFormat(),
-            parse=DiscoveryRequest.FromString,
-            max_streams=settings.max_streams,
-            streams=self.streams,
-            trail=trail,
-            allowed=settings.allowed_identities,
-        )
-        delta = StreamServer(
-            protocol="delta",
-            publisher=publisher,
-            session=DeltaAdsSession,
-            message_format=DeltaAdsFormat(),
-            parse=DeltaDiscoveryRequest.FromString,
-            max_streams=settings.max_streams,
-            streams=self.streams,
-            trail=trail,
-            allowed=settings.allowed_identities,
-        )
+        mcp, ads, delta = mcp_source(settings.incremental_collections), ADS, DELTA_ADS
         self._server.add_generic_rpc_handlers(
             (
-                _handler(MCP_SERVICE, EstablishResourceStream=mcp.serve),
-                _handler(ADS_SERVICE, StreamAggregatedResources=ads.serve, DeltaAggregatedResources=delta.serve),
+                self._handler(MCP_SERVICE, EstablishResourceStream=mcp),
+                self._handler(ADS_SERVICE, StreamAggregatedResources=ads, DeltaAggregatedResources=delta),
             )
         )
         self._health = health.aio.HealthServicer()
@@ -99,33 +86,105 @@ class PilotServer:
     async def serve(self) -> None:
         """Answers from now on."""
         await self._server.start()
+        self._sweep = asyncio.create_task(self._let_stalled_go())
         for service in ("", MCP_SERVICE, ADS_SERVICE):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self) -> None:
-        """Takes no new streams, and ends those that are open."""
+        """Takes no new streams, and lets those that are open go one by one within `drain_s`.
+
+        Streams of Pilots never end by themselves. Each gets its message to the end, and is told to go: spread out,
+        so that they don't all reach another gateway in the same moment. Its connection was told before to take
+        no new streams (GOAWAY), so it comes back over another one.
+        """
+        self._is_stopping = True
+        if self._sweep is not None:
+            self._sweep.cancel()
         await self._health.enter_graceful_shutdown()
-        # Streams of Pilots never end by themselves: they are told to go at once, and reconnect elsewhere.
-        await asyncio.sleep(0)
-        await self._server.stop(grace=min(self._settings.drain_s, 1.0))
+        drain_s = self._settings.drain_s
+        stopped = asyncio.create_task(self._server.stop(grace=drain_s + 1.0))
+        loop = asyncio.get_running_loop()
+        for stream in self.streams:
+            loop.call_later(random.uniform(0, drain_s), stream.leave)  # noqa: S311 - spreads load, no secret
+        await stopped
+
+    async def follow(self, stream: Stream[Any], wire: Any) -> None:
+        """Serves a stream, in sight of operators, until it ends; raises GatewayError as `Stream.run` does."""
+        protocol, address = stream.dialect.protocol, stream.peer.address
+        stream.peer.stream = f"{self._started_at:x}-{next(self._numbers)}"
+        self.streams.add(stream)
+        open_streams = metrics.STREAMS.labels(protocol)
+        open_streams.inc()
+        metrics.CLIENTS.labels("shiplog").inc()
+        _log.info("stream opened", peer=address, protocol=protocol, identity=stream.peer.identity)
+        if self._is_stopping:
+            stream.leave()
+        try:
+            await stream.run(wire)
+        except GatewayError as error:
+            _log.warning(
+                "stream ended", peer=address, protocol=protocol, reason=error.reason, error=str(error),
+                identities=list(stream.identities[:5]), node=stream.peer.node[:200],
+            )  # fmt: skip
+            metrics.REFUSED_STREAMS.labels(error.reason).inc()
+            raise
+        finally:
+            self.streams.discard(stream)
+            open_streams.dec()
+            metrics.CLIENTS.labels("shiplog").dec()
+            _log.info("stream closed", peer=address, protocol=protocol)
+
+    async def _let_stalled_go(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            now = time.monotonic()
+            for stream in list(self.streams):
+                stream.let_go_if_stalled(now)
+
+    def _handler(self, service: str, **dialects: Dialect[Any]) -> Any:
+        """A handler of streams that takes and gives bytes: messages are encoded once, elsewhere."""
+        handlers = {
+            name: grpc.stream_stream_rpc_method_handler(self._behavior(dialect))
+            for name, dialect in dialects.items()
+        }
+        return grpc.method_handlers_generic_handler(service, handlers)
+
+    def _behavior(self, dialect: Dialect[Any]) -> Any:
+        async def serve(_: object, context: Any) -> None:
+            known_as = identities(context.auth_context())
+            peer = Recipient(context.peer(), dialect.protocol, known_as[0] if known_as else "")
+            stream = Stream(dialect, peer, known_as, self._views, self._trail, self._settings.limits)
+            try:
+                async with self._admission.admitted(known_as, peer.address):
+                    await self.follow(stream, context)
+            except UnreadError as error:
+                # A status can't follow a message that is not taken: cancelled, gRPC drops both.
+                raise asyncio.CancelledError from error
+            except GatewayError as error:
+                status = _STATUS.get(type(error), grpc.StatusCode.UNAVAILABLE)
+                await context.abort(status, str(error))
+
+        return serve
 
 
 def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
+    limits = settings.limits
     return [
         ("grpc.max_send_message_length", _UNLIMITED),
-        ("grpc.max_receive_message_length", settings.max_request_bytes),
+        ("grpc.max_receive_message_length", limits.max_request_bytes),
+        ("grpc.max_metadata_size", limits.max_header_bytes),
+        ("grpc.absolute_max_metadata_size", 2 * limits.max_header_bytes),
+        ("grpc.max_concurrent_streams", limits.max_streams_per_connection),
+        ("grpc.server_handshake_timeout_ms", int(limits.handshake_s * 1000)),
         ("grpc.so_reuseport", 0),  # a busy port must be an error
         # Pilots ping every 30 s, also without a stream; a default server drops them for it after some minutes.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_ping_strikes", 0),
+        # A peer that vanished without a word is found out.
+        ("grpc.keepalive_time_ms", int(settings.keepalive_s * 1000)),
+        ("grpc.keepalive_timeout_ms", 20_000),
         # Jittered by gRPC itself. Connections that never end would stay on the gateway that happened to be up.
         ("grpc.max_connection_age_ms", int(settings.max_connection_age_s * 1000)),
         ("grpc.max_connection_age_grace_ms", int(settings.connection_grace_s * 1000)),
     ]
-
-
-def _handler(service: str, **methods: Any) -> Any:
-    """A handler of streams that takes and gives bytes: messages are encoded once, elsewhere."""
-    handlers = {name: grpc.stream_stream_rpc_method_handler(serve) for name, serve in methods.items()}
-    return grpc.method_handlers_generic_handler(service, handlers)

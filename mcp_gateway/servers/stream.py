@@ -1,30 +1,30 @@
-"""Drives one session over one gRPC stream, whatever its protocol."""
+"""Drives one session over one gRPC stream, whatever its protocol and whoever dialled."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-import grpc
+import grpc.aio
 import structlog
-from google.protobuf.message import DecodeError
 
 from mcp_gateway import metrics
-from mcp_gateway.deliveries import Recipient
-from mcp_gateway.errors import FellBehindError, ProtocolError
-from mcp_gateway.servers.credentials import identities
+from mcp_gateway.errors import NotAllowedError, ProtocolError, StalledError, StoppingError, UnreadError
+from mcp_gateway.servers.admission import Pace
 from mcp_gateway.sessions.watch import Answer
+from mcp_gateway.views.publisher import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mcp_gateway.deliveries import DeliveryTrail
-    from mcp_gateway.publisher import Publisher
-    from mcp_gateway.sessions.session import Received, Watches
-    from mcp_gateway.view import MessageFormat
+    from mcp_gateway.deliveries import DeliveryTrail, Recipient
+    from mcp_gateway.sessions.session import Node, Received, Watches
+    from mcp_gateway.settings import LimitSettings
+    from mcp_gateway.views.publisher import Publisher
+    from mcp_gateway.views.view import MessageFormat, View
+    from mcp_gateway.views.views import Views
 
 _log = structlog.get_logger()
 
@@ -35,149 +35,199 @@ Request_contra = TypeVar("Request_contra", contravariant=True)
 class Session(Protocol[Request_contra]):
     """A protocol's state machine."""
 
-    node: str
+    node: Node
     watches: Watches
 
     def receive(self, request: Request_contra) -> Received | None:
-        """Takes a request; raises ProtocolError."""
+        """Takes a request; raises ProtocolError or FellBehindError."""
 
 
-@dataclass(slots=True)
-class StreamStatus:
-    """A stream as an operator sees it."""
+class Wire(Protocol):
+    """A stream's two directions; grpc.aio's server and client calls have them both."""
 
+    async def read(self) -> Any:
+        """The next message's bytes, or `grpc.aio.EOF`."""
+
+    async def write(self, message: bytes) -> None:
+        """Returns when the transport has taken the message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect(Generic[Request]):
+    """What is particular to a protocol."""
+
+    protocol: str
+    session: Callable[[], Session[Request]]
+    message_format: MessageFormat
+    parse: Callable[[bytes], Request]
+
+
+@dataclass(slots=True, eq=False)
+class Stream(Generic[Request]):
+    """One peer's stream: its view is chosen by its first request.
+
+    Reading and writing go on side by side. A peer that reads slowly keeps only its own stream waiting, with one
+    message per collection; one that neither reads nor answers for too long is let go.
+    """
+
+    dialect: Dialect[Request]
     peer: Recipient
+    identities: Sequence[str]
+    views: Views
+    trail: DeliveryTrail
+    limits: LimitSettings
     opened_at: float = field(default_factory=time.time)
-    watches: Watches | None = None
     latency_s: float | None = None
+    acknowledged_at: dict[str, float] = field(default_factory=dict)
+    session: Session[Request] = field(init=False)
+    _subscription: Subscription = field(default_factory=Subscription)
+    _publisher: Publisher | None = None
+    _asked: dict[str, None] = field(default_factory=dict)
+    _over: Exception | None = None
+    _is_closed: bool = False
+    _sending_since: float | None = None
+    _unanswered_since: float | None = None
+    _task: asyncio.Task[Any] | None = None
+
+    def __post_init__(self) -> None:
+        self.session = self.dialect.session()
+
+    @property
+    def watches(self) -> Watches:
+        """What the peer watches."""
+        return self.session.watches
+
+    async def run(self, wire: Wire) -> None:
+        """Serves until the peer ends the stream.
+
+        Raises:
+            GatewayError: it ends for another reason; the text is for the peer.
+        """
+        self._task = asyncio.current_task()
+        try:
+            async with asyncio.timeout(self.limits.first_request_s):
+                first = await wire.read()
+        except TimeoutError:
+            raise StalledError("no request came") from None
+        if first is grpc.aio.EOF:
+            return
+        self._take(first)
+        self._publisher = publisher = self._choose()
+        reader = asyncio.create_task(self._read_all(wire))
+        try:
+            with publisher.subscribed(self._subscription):
+                await self._write_all(wire, publisher.view)
+        finally:
+            reader.cancel()
+
+    def let_go_if_stalled(self, now: float) -> None:
+        """Ends the stream when a push was not read, or not answered, for longer than the limit.
+
+        Called now and then for every stream: a timer for each push would cost a tenth of the push.
+        """
+        limit = self.limits.stalled_s
+        if self._sending_since is not None and now - self._sending_since > limit and self._task is not None:
+            self._over = UnreadError(f"a push was not read in {limit:g} s")
+            self._task.cancel()
+        elif self._unanswered_since is not None and now - self._unanswered_since > limit:
+            self._end(StalledError(f"no answer to a push in {limit:g} s"))
+
+    def leave(self) -> None:
+        """The gateway is going: the stream ends after what it is sending."""
+        self._end(StoppingError("this gateway stops; connect to another one"))
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; read from the admin thread."""
+        """The stream as an operator sees it: plain values; read from the admin thread."""
+        view = None if self._publisher is None else self._publisher.view
         return {
             "peer": self.peer.address,
             "protocol": self.peer.protocol,
             "identity": self.peer.identity,
             "node": self.peer.node,
+            "view": self.peer.view,
             "connected_s": round(time.time() - self.opened_at, 1),
             "push_to_ack_ms": None if self.latency_s is None else round(self.latency_s * 1000, 1),
             "collections": {
                 watch.asked_as: {
                     "acknowledged": watch.acknowledged,
+                    "acknowledged_at": self.acknowledged_at.get(watch.asked_as),
                     "pending": watch.pending,
                     "refused": watch.refused,
+                    "is_behind": view is not None and watch.acknowledged != view.version(watch.collection),
                 }
-                for watch in list(self.watches or ())
+                for watch in list(self.watches)
             },
         }
 
+    def _choose(self) -> Publisher:
+        found = self.views.choose(self.identities, self.session.node.facts)
+        if found is None:
+            raise NotAllowedError("no view is meant for your identity or node")
+        self.peer.view = found.view.name
+        for watch in self.watches:
+            found.view.watch(watch.collection)
+        return found
 
-class StreamServer(Generic[Request]):
-    """Serves streams of one protocol.
-
-    A stream waits for two things, the peer's next request and a change of the view; everything else follows
-    from its session. A peer that reads slowly keeps only its own stream waiting.
-    """
-
-    def __init__(
-        self,
-        *,
-        protocol: str,
-        publisher: Publisher,
-        session: Callable[[], Session[Request]],
-        message_format: MessageFormat,
-        parse: Callable[[bytes], Request],
-        max_streams: int,
-        streams: dict[int, StreamStatus],
-        trail: DeliveryTrail,
-        allowed: Sequence[str] = (),
-    ) -> None:
-        self._allowed = allowed
-        self._trail = trail
-        self._protocol = protocol
-        self._publisher = publisher
-        self._session = session
-        self._format = message_format
-        self._parse = parse
-        self._max_streams = max_streams
-        self._streams = streams
-
-    async def serve(self, _: object, context: Any) -> None:
-        """Handles a stream until the peer ends it or breaks the protocol."""
-        if len(self._streams) >= self._max_streams:
-            metrics.REFUSED_STREAMS.labels("too_many_streams").inc()
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams on this gateway")
-        known_as = identities(context.auth_context())
-        if self._allowed and not any(fnmatchcase(name, one) for name in known_as for one in self._allowed):
-            metrics.REFUSED_STREAMS.labels("identity").inc()
-            _log.warning(
-                "stream refused: its identity is not allowed", peer=context.peer(), identities=known_as[:5]
-            )
-            await context.abort(
-                grpc.StatusCode.PERMISSION_DENIED, "your certificate's identity is not allowed here"
-            )
-        status = StreamStatus(Recipient(context.peer(), self._protocol, known_as[0] if known_as else ""))
-        self._streams[id(status)] = status
-        metrics.STREAMS.labels(self._protocol).inc()
-        metrics.CLIENTS.labels("shiplog").inc()
-        _log.info("stream opened", peer=status.peer.address, protocol=self._protocol)
+    async def _read_all(self, wire: Wire) -> None:
+        pace = Pace(self.limits.requests_per_s, self.limits.requests_per_s * 2)
         try:
-            await self._run(context, status)
-        except (ProtocolError, DecodeError) as error:
-            _log.warning("stream refused", peer=status.peer.address, protocol=self._protocol, error=str(error))
-            metrics.REFUSED_STREAMS.labels("protocol").inc()
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        except FellBehindError as error:
-            _log.warning("stream fell behind", peer=status.peer.address, protocol=self._protocol, error=str(error))
-            metrics.REFUSED_STREAMS.labels("fell_behind").inc()
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-        finally:
-            del self._streams[id(status)]
-            metrics.STREAMS.labels(self._protocol).dec()
-            metrics.CLIENTS.labels("shiplog").dec()
-            _log.info("stream closed", peer=status.peer.address, protocol=self._protocol)
+            while (data := await wire.read()) is not grpc.aio.EOF:
+                self._take(data)
+                if (wait_s := pace.wait_s()) > 0:
+                    await asyncio.sleep(wait_s)
+        except Exception as error:  # noqa: BLE001 - raised again by the writer, which owns the stream
+            self._end(error)
+        else:
+            self._is_closed = True
+            self._subscription.woken.set()
 
-    async def _run(self, context: Any, status: StreamStatus) -> None:
-        session = self._session()
-        status.watches = session.watches
-        with self._publisher.subscribed() as changed:
-            request = asyncio.ensure_future(context.read())
-            change = asyncio.ensure_future(changed.wait())
-            try:
-                while True:
-                    await asyncio.wait({request, change}, return_when=asyncio.FIRST_COMPLETED)
-                    if request.done():
-                        data = request.result()
-                        if data is grpc.aio.EOF:
-                            return
-                        request = asyncio.ensure_future(context.read())
-                        self._take(session, self._parse(data), status)
-                    if change.done():
-                        changed.clear()
-                        change = asyncio.ensure_future(changed.wait())
-                    await self._push(context, session, status)
-            finally:
-                request.cancel()
-                change.cancel()
+    async def _write_all(self, wire: Wire, view: View) -> None:
+        while True:
+            await self._push(wire, view)
+            await self._subscription.woken.wait()
+            self._subscription.woken.clear()
+            if self._over is not None:
+                raise self._over
+            if self._is_closed:
+                return
 
-    def _take(self, session: Session[Request], request: Request, status: StreamStatus) -> None:
-        received = session.receive(request)
-        status.peer.node = session.node
+    def _end(self, error: Exception) -> None:
+        self._over = error
+        self._subscription.woken.set()
+
+    def _take(self, data: bytes) -> None:
+        try:
+            request = self.dialect.parse(data)
+        except Exception as error:  # protobuf's errors differ between its implementations
+            raise ProtocolError(f"not a request of this protocol: {error}") from error
+        received = self.session.receive(request)
+        self.peer.node = self.session.node.id
         if received is None:
             return
         collection = received.watch.collection
+        view = None if self._publisher is None else self._publisher.view
+        if received.answer is Answer.INITIAL and view is not None:
+            view.watch(collection)
+        self._note(received)
+        self._unanswered_since = None
+        if view is not None and received.watch.is_settled(view.version(collection)):
+            return  # nothing follows: waking the writer for it would cost a tenth of a push
+        self._asked[collection] = None
+        self._subscription.woken.set()
+
+    def _note(self, received: Received) -> None:
+        collection = received.watch.collection
         match received.answer:
             case Answer.ACK:
-                metrics.REQUEST_ACKS.labels(collection).inc()
-                self._trail.acknowledged(status.peer, collection, received.version or "")
-                if received.version == self._publisher.view.version(collection):
-                    self._note_latency(collection, status)
+                metrics.acknowledgements(collection).inc()
+                self.trail.acknowledged(self.peer, collection, received.version or "")
+                self.acknowledged_at[received.watch.asked_as] = time.time()
+                self._note_latency(received)
             case Answer.NACK:
-                metrics.REQUEST_NACKS.labels(collection, str(received.code)).inc()
-                self._trail.refused(
-                    status.peer, collection, received.version or "", received.code, received.message
-                )
+                metrics.refused(collection, received.code)
+                self.trail.refused(self.peer, collection, received.version or "", received.code, received.message)
                 _log.warning(
-                    "push refused by the peer", peer=status.peer.address, collection=collection,
+                    "push refused by the peer", peer=self.peer.address, collection=collection,
                     version=received.version, code=received.code, message=received.message[:500],
                 )  # fmt: skip
             case Answer.STALE:
@@ -185,24 +235,39 @@ class StreamServer(Generic[Request]):
             case Answer.INITIAL | Answer.SUBSCRIPTION:
                 pass
 
-    def _note_latency(self, collection: str, status: StreamStatus) -> None:
+    def _note_latency(self, received: Received) -> None:
         """From Nacos's push to this acknowledgement; a peer's first push is old content and does not count."""
-        observed_at = self._publisher.view.observed_at(collection) / 1e6
-        if observed_at > status.opened_at:
-            status.latency_s = time.time() - observed_at
-            metrics.PUSH_TO_ACK.labels(self._protocol).observe(status.latency_s)
+        if self._publisher is None:
+            return
+        view, collection = self._publisher.view, received.watch.collection
+        observed_at = view.observed_at(collection) / 1e6
+        if received.version == view.version(collection) and observed_at > self.opened_at:
+            self.latency_s = time.time() - observed_at
+            metrics.PUSH_TO_ACK.labels(self.dialect.protocol).observe(self.latency_s)
 
-    async def _push(self, context: Any, session: Session[Request], status: StreamStatus) -> None:
-        view = self._publisher.view
-        for watch in session.watches.due(view.version):
-            message = watch.message(view, self._format)
+    async def _push(self, wire: Wire, view: View) -> None:
+        collections = self._subscription.take()
+        asked, self._asked = self._asked, {}
+        if waiting := self.watches.pending_among(collections):
+            metrics.COALESCED.labels(view.name).inc(waiting)
+        for watch in self.watches.due(view.version, asked | dict.fromkeys(collections)):
+            message = watch.message(view, self.dialect.message_format)
             if message is None:
                 continue
-            metrics.MESSAGE_SIZES.labels(watch.collection).observe(len(message))
-            version, folded_to = watch.pending or "", view.folded_to
-            try:
-                await context.write(message)
-            except asyncio.CancelledError:
-                metrics.SEND_FAILURES.inc()
-                raise
-            self._trail.sent(status.peer, watch.collection, version, len(message), folded_to)
+            # Before it is written: a quick peer's answer may be read before the write returns.
+            self.trail.sent(self.peer, watch.collection, watch.pending or "", len(message), view.folded_to)
+            await self._send(wire, message)
+            metrics.pushed(view.name, self.dialect.protocol, watch.collection, len(message))
+            self._unanswered_since = time.monotonic()
+
+    async def _send(self, wire: Wire, message: bytes) -> None:
+        self._sending_since = time.monotonic()
+        try:
+            await wire.write(message)
+        except asyncio.CancelledError:
+            metrics.SEND_FAILURES.inc()
+            if self._over is not None:
+                raise self._over from None
+            raise
+        finally:
+            self._sending_since = None

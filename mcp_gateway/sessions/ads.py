@@ -18,17 +18,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mcp_gateway.errors import ProtocolError
-from mcp_gateway.sessions.framing import delimited
-from mcp_gateway.sessions.session import Received, Watches, answered
+from mcp_gateway.sessions.session import NOBODY, Node, Received, Watches, answered
 from mcp_gateway.sessions.watch import Answer, Watch
+from mcp_gateway.wire import delimited, delimiter
 from schemas.protobuf.envoy_discovery.discovery_pb2 import DiscoveryResponse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_gateway.resources import EncodedResource
-    from mcp_gateway.view import MessageFormat, View
+    from mcp_gateway.views.view import MessageFormat, View
     from schemas.protobuf.envoy_discovery.discovery_pb2 import DiscoveryRequest
+    from schemas.protobuf.envoy_discovery.discovery_pb2 import Node as DiscoveryNode
 
 MESH_CONFIG = "core/v1alpha1/MeshConfig"
 WILDCARD = "*"
@@ -50,20 +51,21 @@ COLLECTIONS = {
 """Collections by API group and kind: the API version in between is the peer's choice."""
 
 _RESOURCES_TAG = 0x12  # DiscoveryResponse.resources: field 2
-_ANY_TYPE_URL = delimited(0x0A, MCP_RESOURCE_TYPE_URL)
+_ANY_TYPE_URL, _ANY_VALUE_TAG = delimited(0x0A, MCP_RESOURCE_TYPE_URL), 0x12  # Any: fields 1, 2
 
 
-def mcp_resource_any(resource: EncodedResource) -> bytes:
-    """The resource in an encoded `Any`."""
-    return _ANY_TYPE_URL + delimited(0x12, resource.encoded)
+def before_in_any(size: int) -> bytes:
+    """What stands before so many bytes of a resource in an encoded `Any`."""
+    return _ANY_TYPE_URL + delimiter(_ANY_VALUE_TAG, size)
 
 
 class AdsFormat:
     """A full push as `DiscoveryResponse` of `istio.mcp.v1alpha1.Resource`s; its nonce is its version."""
 
-    def frame(self, _: str, resource: EncodedResource) -> bytes:
-        """The resource in an `Any`, as an entry of `resources`."""
-        return delimited(_RESOURCES_TAG, mcp_resource_any(resource))
+    def before(self, resource: EncodedResource) -> bytes:
+        """The resource is in an `Any`, an entry of `resources`."""
+        before = before_in_any(resource.size)
+        return delimiter(_RESOURCES_TAG, len(before) + resource.size) + before
 
     def envelope(self, name: str, version: str, _: Sequence[str] | None) -> tuple[bytes, bytes]:
         """The version before the resources; the type URL that was asked for, and the nonce, after them."""
@@ -85,6 +87,12 @@ def collection_of(type_url: str) -> str:
             return COLLECTIONS.get(f"{group}/{kind}", f"ads/{group}/{kind}")
         case _:
             raise ProtocolError(f"unknown type {type_url[:100]!r}: this is a source of Istio's configuration")
+
+
+def node_of(node: DiscoveryNode) -> Node:
+    """What an xDS client says of itself: texts in its metadata, and its cluster."""
+    texts = {name: value.string_value for name, value in node.metadata.fields.items() if value.string_value}
+    return Node(node.id, texts | ({"cluster": node.cluster} if node.cluster else {}))
 
 
 @dataclass(slots=True)
@@ -121,6 +129,10 @@ class AdsWatch(Watch):
         self.pending = present
         return True
 
+    def is_settled(self, present: str) -> bool:
+        """As for any watch; not when the list is another one."""
+        return not self.asked and Watch.is_settled(self, present)
+
     def message(self, view: View, message_format: MessageFormat) -> bytes | None:
         """The push that is due; None when none of the named resources differs from what was sent."""
         self.asked = False
@@ -138,7 +150,7 @@ class AdsWatch(Watch):
 class AdsSession:
     """One client's stream; `node` is what it called itself."""
 
-    node: str = ""
+    node: Node = NOBODY
     watches: Watches = field(default_factory=lambda: Watches(kind=AdsWatch))
 
     def receive(self, request: DiscoveryRequest) -> Received | None:
@@ -147,7 +159,8 @@ class AdsSession:
         Raises:
             ProtocolError: not a type of Istio's configuration, or too many types or names on one stream.
         """
-        self.node = self.node or request.node.id
+        if request.HasField("node") and not self.watches:
+            self.node = node_of(request.node)
         if request.type_url == MESH_CONFIG:
             return None
         collection = collection_of(request.type_url)

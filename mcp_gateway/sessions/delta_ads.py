@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mcp_gateway.errors import FellBehindError, ProtocolError
-from mcp_gateway.sessions.ads import MAX_NAMES, MESH_CONFIG, WILDCARD, collection_of, mcp_resource_any
-from mcp_gateway.sessions.framing import delimited
-from mcp_gateway.sessions.session import Received, Watches, answered
+from mcp_gateway.sessions.ads import MAX_NAMES, MESH_CONFIG, WILDCARD, before_in_any, collection_of, node_of
+from mcp_gateway.sessions.session import NOBODY, Node, Received, Watches, answered
 from mcp_gateway.sessions.watch import Answer, Watch
+from mcp_gateway.wire import delimited, delimiter
 from schemas.protobuf.envoy_discovery.discovery_pb2 import DeltaDiscoveryResponse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mcp_gateway.resources import EncodedResource
-    from mcp_gateway.view import MessageFormat, View
+    from mcp_gateway.views.view import MessageFormat, View
     from schemas.protobuf.envoy_discovery.discovery_pb2 import DeltaDiscoveryRequest
 
 _RESOURCES_TAG = 0x12  # DeltaDiscoveryResponse.resources: field 2
@@ -32,14 +32,16 @@ _RESOURCE_VERSION, _RESOURCE_BODY, _RESOURCE_NAME = 0x0A, 0x12, 0x1A  # Resource
 class DeltaAdsFormat:
     """A push as `DeltaDiscoveryResponse`; its nonce is its version."""
 
-    def frame(self, name: str, resource: EncodedResource) -> bytes:
-        """The resource with its name and version, as an entry of `resources`."""
-        body = (
+    def before(self, resource: EncodedResource) -> bytes:
+        """The resource is the last field of an entry of `resources`, behind its version and name."""
+        in_any = before_in_any(resource.size)
+        before = (
             delimited(_RESOURCE_VERSION, resource.version.encode())
-            + delimited(_RESOURCE_BODY, mcp_resource_any(resource))
-            + delimited(_RESOURCE_NAME, name.encode())
+            + delimited(_RESOURCE_NAME, resource.name.encode())
+            + delimiter(_RESOURCE_BODY, len(in_any) + resource.size)
+            + in_any
         )
-        return delimited(_RESOURCES_TAG, body)
+        return delimiter(_RESOURCES_TAG, len(before) + resource.size) + before
 
     def envelope(self, name: str, version: str, removed: Sequence[str] | None) -> tuple[bytes, bytes]:
         """The version before the resources; type URL, nonce and removals after them."""
@@ -112,6 +114,10 @@ class DeltaWatch(Watch):
             self.pending, self.pending_whole = present, self.wildcard
         return due
 
+    def is_settled(self, present: str) -> bool:
+        """As for any watch of all; resources by name are compared one by one."""
+        return self.wildcard and not self.asked_for and Watch.is_settled(self, present)
+
     def request(self, nonce: str, *, initial: bool, error: bool) -> Answer:
         """Takes an answer; that to a push of some resources says nothing of the type as a whole."""
         former = self.acknowledged, self.has
@@ -163,7 +169,7 @@ class DeltaWatch(Watch):
 class DeltaAdsSession:
     """One client's stream; `node` is what it called itself."""
 
-    node: str = ""
+    node: Node = NOBODY
     watches: Watches = field(default_factory=lambda: Watches(kind=DeltaWatch))
 
     def receive(self, request: DeltaDiscoveryRequest) -> Received | None:
@@ -173,7 +179,8 @@ class DeltaAdsSession:
             ProtocolError: not a type of Istio's configuration, or too many types or names on one stream.
             FellBehindError: it has to connect again.
         """
-        self.node = self.node or request.node.id
+        if request.HasField("node") and not self.watches:
+            self.node = node_of(request.node)
         if request.type_url == MESH_CONFIG:
             return None
         watch, is_new = self.watches.of(collection_of(request.type_url), request.type_url)

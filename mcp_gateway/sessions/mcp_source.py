@@ -11,18 +11,21 @@ it, so what follows is everything.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from mcp_gateway.errors import ProtocolError
-from mcp_gateway.sessions.framing import delimited
-from mcp_gateway.sessions.session import Received, Watches
+from mcp_gateway.patterns import matches
+from mcp_gateway.sessions.session import NOBODY, Node, Received, Watches
+from mcp_gateway.sessions.watch import Watch
+from mcp_gateway.views.synthetic import SYNTHETIC_ENTRIES
+from mcp_gateway.wire import delimiter
 from schemas.protobuf.istio_mcp.mcp_pb2 import Resources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_gateway.resources import EncodedResource
+    from mcp_gateway.views.view import MessageFormat, View
     from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources
 
 COLLECTION_PREFIX = "istio/"
@@ -32,15 +35,35 @@ _RESOURCES_TAG = 0x1A  # Resources.resources: field 3
 class McpFormat:
     """A push as `istio.mcp.v1alpha1.Resources`; its nonce is its version."""
 
-    def frame(self, _: str, resource: EncodedResource) -> bytes:
-        """The resource as an entry of `resources`."""
-        return delimited(_RESOURCES_TAG, resource.encoded)
+    def before(self, resource: EncodedResource) -> bytes:
+        """The resource is an entry of `resources`."""
+        return delimiter(_RESOURCES_TAG, resource.size)
 
     def envelope(self, name: str, version: str, removed: Sequence[str] | None) -> tuple[bytes, bytes]:
         """Version and collection before the resources, the others after them: fields in ascending order."""
         head = Resources(system_version_info=version, collection=name).SerializeToString()
         tail = Resources(removed_resources=removed or (), nonce=version, incremental=removed is not None)
         return head, tail.SerializeToString()
+
+
+@dataclass(slots=True)
+class McpWatch(Watch):
+    """As any watch, but for a peculiarity of those who ask for synthetic service entries.
+
+    Pilot 1.4 acknowledges and drops a difference that only removes, so it is sent everything instead; but not when
+    nothing is left, since 1.5 ignores an empty push.
+    """
+
+    def message(self, view: View, message_format: MessageFormat) -> bytes | None:
+        """The push that is due."""
+        basis = self.basis
+        if (
+            basis is not None
+            and self.collection == SYNTHETIC_ENTRIES
+            and view.only_removes(self.collection, basis)
+        ):
+            basis = None
+        return view.message(self.collection, message_format, self.asked_as, basis)
 
 
 @dataclass(slots=True)
@@ -51,8 +74,8 @@ class McpSourceSession:
     """
 
     incremental: tuple[str, ...] = ("*",)
-    node: str = ""
-    watches: Watches = field(default_factory=Watches)
+    node: Node = NOBODY
+    watches: Watches = field(default_factory=lambda: Watches(kind=McpWatch))
 
     def receive(self, request: RequestResources) -> Received:
         """Takes a request.
@@ -63,12 +86,13 @@ class McpSourceSession:
         collection = request.collection
         if not collection.startswith(COLLECTION_PREFIX):
             raise ProtocolError(f"unknown collection {collection[:100]!r}: collections begin with istio/")
-        self.node = self.node or request.sink_node.id
+        if request.HasField("sink_node") and not self.watches:
+            self.node = Node(request.sink_node.id, dict(request.sink_node.annotations))
         return self.watches.receive(
             collection,
             collection,
             request.response_nonce,
             request.error_detail if request.HasField("error_detail") else None,
-            incremental=request.incremental and any(fnmatchcase(collection, p) for p in self.incremental),
+            incremental=request.incremental and matches(collection, self.incremental),
             has=request.initial_resource_versions,
         )

@@ -9,12 +9,28 @@ from mcp_gateway.errors import ProtocolError
 from mcp_gateway.sessions.watch import Answer, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from google.rpc.status_pb2 import Status
 
 MAX_WATCHES = 200
 """Collections on one stream: a Pilot asks for about twenty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What a peer says of itself in its first request; it proves nothing."""
+
+    id: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """All of it, by name."""
+        return {**self.metadata, "id": self.id}
+
+
+NOBODY = Node()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +58,7 @@ class Watches:
 
     kind: type[Watch] = Watch
     _watches: dict[str, Watch] = field(default_factory=dict)
+    _of: dict[str, list[Watch]] = field(default_factory=dict)
 
     def receive(
         self,
@@ -80,13 +97,26 @@ class Watches:
         if len(self._watches) >= MAX_WATCHES:
             raise ProtocolError(f"more than {MAX_WATCHES} collections on one stream")
         watch = self._watches[asked_as] = self.kind(collection, asked_as)
+        self._of.setdefault(collection, []).append(watch)
         return watch, True
 
-    def due(self, version_of: Callable[[str], str]) -> Iterator[Watch]:
-        """The watches whose collection's present version is to be sent now: they are marked as on their way."""
-        for watch in self._watches.values():
-            if watch.next(version_of(watch.collection)):
-                yield watch
+    def due(self, version_of: Callable[[str], str], among: Iterable[str] | None = None) -> Iterator[Watch]:
+        """The watches whose collection's present version is to be sent now: they are marked as on their way.
+
+        `among` names the collections that may have one; None means any.
+        """
+        for collection in list(self._of) if among is None else among:
+            for watch in self._of.get(collection, ()):
+                if watch.next(version_of(collection)):
+                    yield watch
+
+    def pending_among(self, collections: Iterable[str]) -> int:
+        """How many watches of these collections have a push on its way."""
+        return sum(watch.pending is not None for name in collections for watch in self._of.get(name, ()))
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._watches)
 
     def __iter__(self) -> Iterator[Watch]:
         """The watches, in the order in which they were asked for."""

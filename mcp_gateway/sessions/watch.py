@@ -16,7 +16,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mcp_gateway.view import MessageFormat, View
+    from mcp_gateway.views.view import MessageFormat, View
 
 
 class Answer(Enum):
@@ -70,6 +70,10 @@ class Watch:
             return False
         self.pending = present
         return True
+
+    def is_settled(self, present: str) -> bool:
+        """Whether there is nothing to be sent: the present version is what the peer has."""
+        return self.pending is None and self.acknowledged == present
 
     @property
     def basis(self) -> str | dict[str, str] | None:

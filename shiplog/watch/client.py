@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 _OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.keepalive_time_ms", 30_000))
-_CLIENT_ID = "shiplog-watch"
+CLIENT_ID = "shiplog-watch"
 _NO_MORE = None
 """Ends the stream of requests, which gRPC reads on a thread of its own."""
 SERVICE_ENTRY = "type.googleapis.com/istio.networking.v1alpha3.ServiceEntry"
@@ -50,11 +50,15 @@ def tls(ca: Path, certificate: Path | None, key: Path | None) -> grpc.ChannelCre
 
 
 def pushes_over_mcp(
-    address: str, collection: str, credentials: grpc.ChannelCredentials | None = None
+    address: str,
+    collection: str,
+    credentials: grpc.ChannelCredentials | None = None,
+    *,
+    client_id: str = CLIENT_ID,
 ) -> Iterator[Pushed]:
     """Pushes of a collection, each acknowledged; raises grpc.RpcError when the stream ends."""
     first = RequestResources(collection=collection)
-    first.sink_node.id = _CLIENT_ID
+    first.sink_node.id = client_id
 
     def read(data: bytes) -> tuple[Pushed, RequestResources]:
         push = Resources.FromString(data)
@@ -71,11 +75,15 @@ def pushes_over_mcp(
 
 
 def pushes_over_ads(
-    address: str, type_url: str, credentials: grpc.ChannelCredentials | None = None
+    address: str,
+    type_url: str,
+    credentials: grpc.ChannelCredentials | None = None,
+    *,
+    client_id: str = CLIENT_ID,
 ) -> Iterator[Pushed]:
     """Pushes of a type such as `networking.istio.io/v1/ServiceEntry`, each acknowledged; raises as over MCP."""
     first = DiscoveryRequest(type_url=type_url)
-    first.node.id = _CLIENT_ID
+    first.node.id = client_id
 
     def read(data: bytes) -> tuple[Pushed, DiscoveryRequest]:
         push = DiscoveryResponse.FromString(data)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tests.harness.load import make_instance
 from tests.harness.pilot import wait_for
+from tests.harness.pilot_server import ServedViews
+from tests.harness.servers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,3 +135,35 @@ def test_a_peer_of_envoys_own_types_drives_delta_ads(
     (push,) = pushes_of(start("-has", ",".join(f"{n}={v}" for n, v in had.items()), pushes=1))
     assert [one["name"] for one in push["resources"]] == sorted([name[5], name[6]])
     assert push["removed"] == ["gone/service"]
+
+
+def test_a_peer_drives_mcp_as_a_sink_that_dials_and_as_one_that_is_dialled(peer: Path) -> None:
+    """Differences after an acknowledgement, and against what it has; the trigger is refused and answered."""
+    port = free_port()
+
+    def run(*options: str, pushes: int) -> subprocess.Popen[str]:
+        command = [str(peer), "-pushes", str(pushes), *options]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def pushed(client: subprocess.Popen[str]) -> list[tuple[bool, list[str], list[str] | None]]:
+        output, errors = client.communicate(timeout=60)
+        assert client.returncode == 0, errors
+        found = [json.loads(line) for line in output.splitlines()]
+        assert all(one["nonce"] == one["version"] for one in found)
+        return [(one["incremental"], [r["name"] for r in one["resources"] or ()], one["removed"]) for one in found]
+
+    dialled = run("-address", f"127.0.0.1:{port}", "-sink", pushes=2)
+    with ServedViews({"sinks": [{"address": f"127.0.0.1:{port}"}]}) as served:
+        served.change({"n/a": "1", "n/b": "1", "n/c": "1"})
+        dialling = run("-address", served.address, "-mcp", pushes=2)
+        wait_for(
+            lambda: sum(bool(stream.acknowledged_at) for stream in list(served.server.streams)) == 2,
+            timeout_s=20,
+            what="both have everything",
+        )
+        served.change({"n/b": "2", "n/c": None})
+        expected = [(False, ["n/a", "n/b", "n/c"], None), (True, ["n/b"], ["n/c"])]
+        assert pushed(dialling) == expected
+        assert pushed(dialled) == expected
+        again = run("-address", served.address, "-mcp", "-has", "n/a=1,n/gone=7", pushes=1)
+        assert pushed(again) == [(True, ["n/b"], ["n/gone"])]

@@ -30,10 +30,12 @@ class Pilot:
     addresses: list[str]
     protocol: str = "mcp"
     collection: str = ""
+    node: str = "pilot"
     last: Pushed | None = None
     versions: list[str] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     arrivals: list[float] = field(default_factory=list)
+    contents: list[dict[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
@@ -46,14 +48,15 @@ class Pilot:
             address = self.addresses[turn % len(self.addresses)]
             turn += 1
             pushes = (
-                pushes_over_mcp(address, self.collection or SERVICE_ENTRIES)
+                pushes_over_mcp(address, self.collection or SERVICE_ENTRIES, client_id=self.node)
                 if self.protocol == "mcp"
-                else pushes_over_ads(address, self.collection or SERVICE_ENTRY_TYPE)
+                else pushes_over_ads(address, self.collection or SERVICE_ENTRY_TYPE, client_id=self.node)
             )
             try:
                 for push in pushes:
-                    self.arrivals.append(time.time())
                     self.last = push
+                    self.contents.append({name: one.metadata.version for name, one in push.resources.items()})
+                    self.arrivals.append(time.time())
                     self.sizes.append(len(push.resources))
                     if not self.versions or self.versions[-1] != push.version:
                         self.versions.append(push.version)

@@ -111,9 +111,19 @@ class Processes:
 
     def control(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The outcome of `shiplog control` with these arguments."""
+        return self.run("control", *arguments)
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """The outcome of `shiplog` with these arguments."""
         return subprocess.run(
-            [sys.executable, "-m", "shiplog", "control", *arguments],
-            env={**os.environ, "SHIPLOG_KAFKA__SERVERS": self.kafka.servers},
+            [sys.executable, "-m", "shiplog", *arguments],
+            env={
+                **os.environ,
+                "SHIPLOG_KAFKA__SERVERS": self.kafka.servers,
+                "SHIPLOG_TOPICS__PARTITIONS": str(PARTITIONS),
+                **guard("observe"),
+                **environment,
+            },
             capture_output=True,
             text=True,
             timeout=120,

@@ -28,14 +28,20 @@ PARTITIONS = 4
 PUSH_DELAY_S = 1.5
 
 
+_given: set[int] = set()
+
+
 def free_port(*offsets: int) -> int:
     """A port that is free, as are those at the offsets from it.
 
-    Below the range from which Linux takes the ports of outgoing connections, one of which could be faster.
+    Below the range from which Linux takes the ports of outgoing connections, one of which could be faster. None is
+    given twice: whoever was given one may not listen on it yet, or be about to start again.
     """
     for _ in range(200):
         port = random.randrange(12_000, 31_000)
-        if all(_is_free(port + offset) for offset in (0, *offsets)):
+        wanted = {port + offset for offset in (0, *offsets)}
+        if not wanted & _given and all(map(_is_free, wanted)):
+            _given.update(wanted)
             return port
     raise RuntimeError("no free ports")
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -16,17 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mcp_gateway.deliveries import DeliveryTrail
-from mcp_gateway.publisher import Publisher
-from mcp_gateway.resources import EncodedResource
-from mcp_gateway.servers.server import PilotServer
-from mcp_gateway.settings import GatewaySettings
-from mcp_gateway.store import AppliedChanges
-from mcp_gateway.view import View
-from schemas.avro_codec import codecs
-from schemas.digests import resource_digest
-from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources, Resource, Resources
+from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources, Resources
 from tests.harness.pilot import SERVICE_ENTRIES, wait_for
+from tests.harness.pilot_server import ServedViews
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,30 +51,18 @@ def issue(authority: trustme.CA, name: str) -> trustme.LeafCert:
     return trustme.LeafCert(pem, certificate.public_bytes(serialization.Encoding.PEM), [])
 
 
-class Server:
-    """A gateway's server with one resource, on an event loop of its own thread."""
+class Server(ServedViews):
+    """A gateway's server with one resource and certificates in files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.authority = trustme.CA()
         self.renew(self.authority)
         self.authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-        settings = GatewaySettings.model_validate(
-            {
-                "port": 0,
-                "tls": {name: folder / f"{name}.pem" for name in ("certificate", "key")}
-                | {"client_ca": folder / "ca.pem"},
-                "allowed_identities": [f"{SPIFFE}*", "pilot.*"],
-            }
+        tls = {name: folder / f"{name}.pem" for name in ("certificate", "key")}
+        super().__init__(
+            {"tls": tls | {"client_ca": folder / "ca.pem"}, "allowed_identities": [f"{SPIFFE}*", "pilot.*"]}
         )
-        self.view = View()
-        self._publisher = Publisher(self.view)
-        self.change("1")
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        trail = DeliveryTrail(None, codecs().delivery, gateway="gw", view="default")
-        self._server = self._run(self._make(settings, trail))
-        self.port = self._run(self._start())
 
     def renew(self, authority: trustme.CA) -> None:
         """A certificate of that authority in the files, as a rotation writes it."""
@@ -93,42 +72,13 @@ class Server:
         later = time.time() + 10
         os.utime(self.folder / "key.pem", (later, later))
 
-    def change(self, version: str) -> None:
-        """The resource's content is another one."""
-        name = (SERVICE_ENTRIES, "a/b")
-        resource = Resource()
-        resource.metadata.name = "a/b"
-        resource.metadata.version = version
-        encoded = EncodedResource(version, resource_digest(*name, version), resource.SerializeToString())
-        self.view.apply(AppliedChanges("a", {name: encoded}, {}, 1))
-
-    def announce(self) -> None:
-        """Tells the streams."""
-        self._loop.call_soon_threadsafe(self._publisher.changed)
-
-    def stop(self) -> None:
-        """Ends it."""
-        self._run(self._server.stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
-    async def _make(self, settings: GatewaySettings, trail: DeliveryTrail) -> PilotServer:
-        return PilotServer(settings, self._publisher, trail)
-
-    async def _start(self) -> int:
-        port = self._server.bind()
-        await self._server.serve()
-        return port
-
-    def _run(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
-
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     """A running one."""
-    made = Server(tmp_path)
-    yield made
-    made.stop()
+    with Server(tmp_path) as made:
+        made.change({"a/b": "1"})
+        yield made
 
 
 class Stream:
@@ -175,7 +125,7 @@ def test_a_client_with_an_allowed_identity_is_served(server: Server, name: str) 
     """By a SPIFFE id or a DNS name; the operator sees who it is."""
     stream = Stream(server, issue(server.authority, name), server.authority)
     assert stream.next() == "1"
-    (status,) = server._server.streams.values()
+    (status,) = server.server.streams
     assert status.peer.identity == name
     assert status.peer.pilot == name
     stream.close()
@@ -214,7 +164,6 @@ def test_a_new_certificate_is_taken_without_ending_streams(server: Server) -> No
     wait_for(is_served, timeout_s=10, what="the new certificate")
     (server.folder / "key.pem").unlink()
     assert is_served()
-    server.change("2")
-    server.announce()
+    server.change({"a/b": "2"})
     assert stream.next() == "2"
     stream.close()

@@ -10,14 +10,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mcp_gateway.errors import FellBehindError
-from mcp_gateway.resources import EncodedResource
+from mcp_gateway.sessions.ads import AdsFormat, AdsSession
 from mcp_gateway.sessions.delta_ads import DeltaAdsFormat, DeltaAdsSession
 from mcp_gateway.sessions.mcp_source import McpFormat, McpSourceSession
-from mcp_gateway.store import AppliedChanges
-from mcp_gateway.view import View
-from schemas.digests import resource_digest
-from schemas.protobuf.envoy_discovery.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
+from mcp_gateway.views.view import View
+from schemas.protobuf.envoy_discovery.discovery_pb2 import (
+    DeltaDiscoveryRequest,
+    DeltaDiscoveryResponse,
+    DiscoveryRequest,
+    DiscoveryResponse,
+)
 from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources, Resource, Resources
+from tests.harness.resources import changes as applied
 
 if TYPE_CHECKING:
     from mcp_gateway.sessions.session import Received
@@ -25,14 +29,6 @@ if TYPE_CHECKING:
 ENTRIES = "istio/networking/v1alpha3/serviceentries"
 TYPE = "networking.istio.io/v1/ServiceEntry"
 NAMES = st.sampled_from([f"ns/{letter}" for letter in "abcdefgh"])
-
-
-def resource(name: str, version: str) -> EncodedResource:
-    """A resource of that content."""
-    encoded = Resource()
-    encoded.metadata.name = name
-    encoded.metadata.version = version
-    return EncodedResource(version, resource_digest(ENTRIES, name, version), encoded.SerializeToString())
 
 
 class McpExchange(RuleBasedStateMachine):
@@ -54,11 +50,7 @@ class McpExchange(RuleBasedStateMachine):
             self.snapshot.pop(name, None)
             if version is not None:
                 self.snapshot[name] = version
-        found = {
-            (ENTRIES, name): None if version is None else resource(name, version)
-            for name, version in changes.items()
-        }
-        self.view.apply(AppliedChanges("ns", found, {}, 1))
+        self.view.apply(applied(changes))
         self.push()
 
     @rule(remembers=st.booleans(), incremental=st.booleans())
@@ -148,11 +140,7 @@ class DeltaExchange(RuleBasedStateMachine):
             self.snapshot.pop(name, None)
             if version is not None:
                 self.snapshot[name] = version
-        found = {
-            (ENTRIES, name): None if version is None else resource(name, version)
-            for name, version in changes.items()
-        }
-        self.view.apply(AppliedChanges("ns", found, {}, 1))
+        self.view.apply(applied(changes))
         self.push()
 
     @rule(remembers=st.booleans(), names=st.sets(NAMES, max_size=3))
@@ -227,6 +215,91 @@ class DeltaExchange(RuleBasedStateMachine):
         }
 
 
+class AdsExchange(RuleBasedStateMachine):
+    """One client of ADS, state of the world, that may name what it wants; it applies what it acknowledges."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view = View()
+        self.snapshot: dict[str, str] = {}
+        self.client: dict[str, str] = {}
+        self.in_flight: DiscoveryResponse | None = None
+        self.connect(names=set(), nonce="2026-11-23T14:03:00Z")
+
+    @rule(changes=st.dictionaries(NAMES, st.one_of(st.none(), st.sampled_from(["1", "2", "3"])), min_size=1))
+    def change(self, changes: dict[str, str | None]) -> None:
+        """The snapshot changes."""
+        for name, version in changes.items():
+            self.snapshot.pop(name, None)
+            if version is not None:
+                self.snapshot[name] = version
+        self.view.apply(applied(changes))
+        self.push()
+
+    @rule(names=st.sets(NAMES, max_size=3), nonce=st.sampled_from(["", "made-up"]))
+    def connect(self, *, names: set[str], nonce: str) -> None:
+        """A new stream; its first request is initial whatever its nonce."""
+        self.session = AdsSession()
+        self.in_flight = None
+        self.refused = False
+        self.nonce = nonce
+        self.names, self.named = names, bool(names)
+        self.ask()
+
+    @rule(names=st.sets(NAMES, max_size=3))
+    def want(self, names: set[str]) -> None:
+        """Another list; without names it wants everything, unless it named some before: then nothing."""
+        if self.in_flight is None:
+            self.names, self.named = names, self.named or bool(names)
+            self.ask()
+
+    @precondition(lambda self: self.in_flight is not None)
+    @rule()
+    def acknowledge(self) -> None:
+        """The client applies the push: what is not in it is gone."""
+        push = self.in_flight
+        assert push is not None
+        found = [Resource.FromString(one.value).metadata for one in push.resources]
+        self.client = {one.name: one.version for one in found}
+        self.in_flight, self.refused, self.nonce = None, False, push.nonce
+        self.ask()
+
+    @precondition(lambda self: self.in_flight is not None)
+    @rule()
+    def refuse(self) -> None:
+        """The client keeps what it had."""
+        push = self.in_flight
+        assert push is not None
+        self.in_flight, self.refused, self.nonce = None, True, push.nonce
+        self.ask(Status(code=3, message="no"))
+
+    def ask(self, error: Status | None = None) -> None:
+        """A request goes to the source, which may answer."""
+        request = DiscoveryRequest(type_url=TYPE, response_nonce=self.nonce, resource_names=sorted(self.names))
+        if error is not None:
+            request.error_detail.CopyFrom(error)
+        self.session.receive(request)
+        self.push()
+
+    def push(self) -> None:
+        """What the source sends, if anything."""
+        for watch in self.session.watches.due(self.view.version):
+            message = watch.message(self.view, AdsFormat())
+            if message is not None:
+                assert self.in_flight is None, "two messages in flight"
+                self.in_flight = DiscoveryResponse.FromString(message)
+
+    @invariant()
+    def a_settled_client_has_what_it_asked_for(self) -> None:
+        """With nothing in flight, nothing refused, and something wanted."""
+        if self.in_flight is not None or self.refused or (self.named and not self.names):
+            return
+        wanted = self.names if self.named else self.snapshot.keys()
+        assert self.client == {name: version for name, version in self.snapshot.items() if name in wanted}
+
+
+TestAdsExchange = AdsExchange.TestCase
+TestAdsExchange.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestMcpExchange = McpExchange.TestCase
 TestMcpExchange.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestDeltaExchange = DeltaExchange.TestCase

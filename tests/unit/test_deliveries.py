@@ -17,7 +17,7 @@ class Queue:
         self.room = room
         self.records: list[Delivery] = []
 
-    def write(self, topic: str, *, partition: int, key: bytes, value: bytes | None) -> bool:
+    def write_tracked(self, topic: str, *, partition: int, key: bytes, value: bytes | None) -> bool:
         assert (topic, partition) == ("shiplog.deliveries", -1)
         if not self.room:
             return False
@@ -29,7 +29,7 @@ class Queue:
 
 def trail(queue: Queue | None) -> DeliveryTrail:
     """A trail into that queue."""
-    return DeliveryTrail(queue, CODEC, gateway="gw-1", view="default")
+    return DeliveryTrail(queue, CODEC, gateway="gw-1")
 
 
 def test_each_push_and_answer_is_written() -> None:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import pytest
 from google.rpc.status_pb2 import Status
 
-from mcp_gateway.change_ring import MAX_NAMES, MAX_STEPS, ChangeRing
 from mcp_gateway.errors import ProtocolError
-from mcp_gateway.resources import EncodedResource
 from mcp_gateway.sessions.ads import COLLECTIONS, AdsFormat, AdsSession, collection_of
 from mcp_gateway.sessions.mcp_source import McpFormat, McpSourceSession
 from mcp_gateway.sessions.session import MAX_WATCHES
 from mcp_gateway.sessions.watch import Answer
-from mcp_gateway.store import AppliedChanges
-from mcp_gateway.view import View
-from schemas.digests import resource_digest
+from mcp_gateway.views.change_ring import MAX_NAMES, MAX_STEPS, ChangeRing
+from mcp_gateway.views.view import View
 from schemas.protobuf.envoy_discovery.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources, Resource, Resources
+from tests.harness.resources import changes, encoded
 
 ENTRIES = "istio/networking/v1alpha3/serviceentries"
 GATEWAYS = "istio/networking/v1alpha3/gateways"
@@ -152,32 +150,23 @@ def test_a_stream_has_a_limit_of_collections() -> None:
 
 def test_an_mcp_message_is_what_protobuf_would_write() -> None:
     """The joined bytes decode to version, collection, resources and nonce."""
-    resources = [Resource.FromString(_resource(name)) for name in ("a", "b")]
+    resources = [encoded(name * 300, "1") for name in ("a", "b")]  # lengths of two bytes
     before, after = McpFormat().envelope(ENTRIES, "v1", None)
-    message = (
-        before
-        + b"".join(McpFormat().frame("", EncodedResource("", 0, r.SerializeToString())) for r in resources)
-        + after
+    message = b"".join(
+        (before, *(piece for one in resources for piece in (McpFormat().before(one), *one.pieces)), after)
     )
-    expected = Resources(system_version_info="v1", collection=ENTRIES, resources=resources, nonce="v1")
+    expected = Resources(
+        system_version_info="v1",
+        collection=ENTRIES,
+        resources=[Resource.FromString(b"".join(one.pieces)) for one in resources],
+        nonce="v1",
+    )
     assert message == expected.SerializeToString()
-
-
-def _resource(name: str) -> bytes:
-    resource = Resource()
-    resource.metadata.name = name * 300  # a length of two bytes
-    return resource.SerializeToString()
 
 
 def changed(view: View, **versions: str | None) -> None:
     """Resources come, change or go."""
-    resources = {
-        (ENTRIES, name): None
-        if version is None
-        else EncodedResource(version, resource_digest(ENTRIES, name, version), _resource(name))
-        for name, version in versions.items()
-    }
-    view.apply(AppliedChanges("ns", resources, {}, 1))
+    view.apply(changes(versions))
 
 
 def pushed(view: View, session: McpSourceSession) -> list[Resources]:
@@ -334,12 +323,13 @@ def test_types_that_are_not_istios_configuration_end_the_stream(type_url: str) -
 def test_an_ads_message_is_what_protobuf_would_write() -> None:
     """The type URL is the one asked for; entries are MCP resources in an Any."""
     before, after = AdsFormat().envelope(TYPE, "v1", None)
+    resource = encoded("a", "1")
     message = DiscoveryResponse.FromString(
-        before + AdsFormat().frame("", EncodedResource("", 0, _resource("a"))) + after
+        b"".join((before, AdsFormat().before(resource), *resource.pieces, after))
     )
     assert (message.version_info, message.nonce, message.type_url) == ("v1", "v1", TYPE)
     assert message.resources[0].type_url == "type.googleapis.com/istio.mcp.v1alpha1.Resource"
-    assert message.resources[0].value == _resource("a")
+    assert Resource.FromString(message.resources[0].value).metadata.name == "a"
 
 
 class Client:

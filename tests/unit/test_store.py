@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from mcp_gateway.resources import EncodedResource
 from mcp_gateway.sessions.mcp_source import McpFormat
 from mcp_gateway.store import SnapshotStore
-from mcp_gateway.view import View
+from mcp_gateway.views.view import View
 from schemas.digests import format_snapshot_digest, resource_digest
 from schemas.records import Manifest
 from schemas.topics import ManifestKey, ResourceKey
+from tests.harness.resources import stored
 
 ENTRIES = "istio/networking/v1alpha3/serviceentries"
-
-
-def resource(name: str, version: str) -> EncodedResource:
-    """A resource with that version."""
-    return EncodedResource(version, resource_digest(ENTRIES, name, version), f"{name}{version}".encode())
 
 
 def manifest(contents: dict[str, str], namespace: str = "ns") -> Manifest:
@@ -35,7 +30,7 @@ def key(name: str, namespace: str = "ns") -> ResourceKey:
 def complete_store() -> SnapshotStore:
     """A store that has read a namespace with one resource."""
     store = SnapshotStore(partitions=1)
-    store.put_resource(key("a"), resource("a", "1"))
+    store.put_resource(key("a"), stored("a", "1"))
     store.put_manifest(ManifestKey("ns"), manifest({"a": "1"}))
     store.end_reached(0)
     return store
@@ -43,14 +38,15 @@ def complete_store() -> SnapshotStore:
 
 def held(store: SnapshotStore) -> dict[str, str]:
     """What it serves: names and versions."""
-    return {name: found.version for (_, name), found in store.namespaces["ns"].resources.items()}
+    resources = store.namespaces["ns"].resources.items()
+    return {name: next(one.version for one in found.shapes if one is not None) for (_, name), found in resources}
 
 
 def test_records_take_effect_at_their_manifest() -> None:
     """Until it comes, the former snapshot stands."""
     store = complete_store()
-    store.put_resource(key("a"), resource("a", "2"))
-    store.put_resource(key("b"), resource("b", "1"))
+    store.put_resource(key("a"), stored("a", "2"))
+    store.put_resource(key("b"), stored("b", "1"))
     assert held(store) == {"a": "1"}
     store.put_manifest(ManifestKey("ns"), manifest({"a": "2", "b": "1"}))
     assert held(store) == {"a": "2", "b": "1"}
@@ -67,11 +63,11 @@ def test_a_tombstone_removes() -> None:
 def test_a_manifest_that_does_not_match_leaves_the_last_good_snapshot() -> None:
     """A record that was lost on the way shows; the next manifest that matches mends it."""
     store = complete_store()
-    store.put_resource(key("a"), resource("a", "2"))
+    store.put_resource(key("a"), stored("a", "2"))
     assert store.put_manifest(ManifestKey("ns"), manifest({"a": "2", "lost": "1"})) is None
     assert held(store) == {"a": "1"}
     assert "ns" in store.waiting_for
-    store.put_resource(key("lost"), resource("lost", "1"))
+    store.put_resource(key("lost"), stored("lost", "1"))
     assert store.put_manifest(ManifestKey("ns"), manifest({"a": "2", "lost": "1"})) is not None
     assert held(store) == {"a": "2", "lost": "1"}
     assert store.waiting_for == ""
@@ -80,9 +76,9 @@ def test_a_manifest_that_does_not_match_leaves_the_last_good_snapshot() -> None:
 def test_while_a_compacted_topic_is_read_older_manifests_need_not_match() -> None:
     """Compaction took a record away that a newer one replaced: what counts is the end."""
     store = SnapshotStore(partitions=1)
-    store.put_resource(key("b"), resource("b", "1"))
+    store.put_resource(key("b"), stored("b", "1"))
     store.put_manifest(ManifestKey("ns"), manifest({"a": "1", "b": "1"}))  # a's first record is gone
-    store.put_resource(key("a"), resource("a", "2"))
+    store.put_resource(key("a"), stored("a", "2"))
     store.put_manifest(ManifestKey("ns"), manifest({"a": "2", "b": "1"}))
     store.end_reached(0)
     assert store.waiting_for == ""
@@ -95,7 +91,7 @@ def test_it_is_complete_only_when_every_partition_was_read_and_something_was_pub
     store.end_reached(0)
     store.end_reached(1)
     assert "nothing was published" in store.waiting_for
-    store.put_resource(key("a"), resource("a", "1"))
+    store.put_resource(key("a"), stored("a", "1"))
     assert "ns" in store.waiting_for, "resources without a manifest are half a snapshot"
     store.put_manifest(ManifestKey("ns"), manifest({"a": "1"}))
     assert store.waiting_for == ""
@@ -107,7 +103,7 @@ def test_two_views_of_one_content_have_equal_versions_and_bytes() -> None:
     store = complete_store()
     following.fill(store)
     for name, version in (("b", "1"), ("a", "2"), ("c", "1"), ("b", "2")):
-        store.put_resource(key(name), resource(name, version))
+        store.put_resource(key(name), stored(name, version))
         present = {**held(store), name: version}
         changes = store.put_manifest(ManifestKey("ns"), manifest(present))
         assert changes is not None

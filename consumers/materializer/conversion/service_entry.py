@@ -91,7 +91,7 @@ def _record(
             labels=labels,
             annotations=annotations,
             head=head,
-            part_digests=tuple(f"{part.datacenter}={part.digest}" for part in parts),
+            parts=parts,
         ),
         type_url=type_url,
         labels=labels,

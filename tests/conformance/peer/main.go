@@ -2,6 +2,8 @@
 // What it decodes is what a Pilot decodes.
 //
 //	peer -address HOST:PORT -pushes N [-delta] [-names A,B] [-has NAME=VERSION,...]
+//	peer -address HOST:PORT -pushes N -mcp [-has NAME=VERSION,...]
+//	peer -address HOST:PORT -pushes N -sink
 //	peer -filled | -back
 //
 // It asks for every type that istiod asks for, as istiod does (made-up nonces first), answers each push with an
@@ -61,7 +63,9 @@ func main() {
 	patience := flag.Duration("patience", 30*time.Second, "end after this time")
 	delta := flag.Bool("delta", false, "speak Delta ADS, and ask for ServiceEntries only")
 	names := flag.String("names", "", "with -delta: the resources to subscribe to; none: all")
-	has := flag.String("has", "", "with -delta: what we have, as NAME=VERSION,...")
+	has := flag.String("has", "", "with -delta and -mcp: what we have, as NAME=VERSION,...")
+	source := flag.Bool("mcp", false, "speak MCP as a sink of differences, and ask for ServiceEntries only")
+	sink := flag.Bool("sink", false, "listen at the address, and wait for an MCP source that dials")
 	filled := flag.Bool("filled", false, "print every kind of configuration with every field set, and end")
 	back := flag.Bool("back", false, "read such lines, decode them and print them again, and end")
 	flag.Parse()
@@ -74,10 +78,17 @@ func main() {
 		return
 	}
 	connection, err := dial(*address)
-	if err == nil && *delta {
-		err = followDelta(connection, list(*names), versions(*has), *pushes, *patience)
-	} else if err == nil {
-		err = follow(connection, *pushes, *patience)
+	if err == nil {
+		switch {
+		case *sink:
+			err = awaitSource(*address, *pushes, *patience)
+		case *source:
+			err = followSource(connection, versions(*has), *pushes, *patience)
+		case *delta:
+			err = followDelta(connection, list(*names), versions(*has), *pushes, *patience)
+		default:
+			err = follow(connection, *pushes, *patience)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "peer:", err)

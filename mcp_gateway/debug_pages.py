@@ -1,0 +1,86 @@
+"""What operators see of a gateway under `/debug`: Pilots, views, snapshots; read from the admin thread."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mcp_gateway.servers.server import PilotServer
+    from mcp_gateway.snapshot_feed import SnapshotFeed
+    from mcp_gateway.store import NamespaceSnapshot
+    from mcp_gateway.views.view import View
+    from mcp_gateway.views.views import Views
+    from runtime.admin_http import DebugPage
+
+_SHOWN = 20
+
+
+def debug_pages(
+    server: PilotServer, views: Views, feed: SnapshotFeed, in_touch_at: Callable[[], float]
+) -> dict[str, DebugPage]:
+    """The pages by name; `in_touch_at` says when Kafka last answered."""
+
+    def pilots(_: Mapping[str, str]) -> Any:
+        return {"pilots": [stream.as_json() for stream in list(server.streams)]}
+
+    def all_views(_: Mapping[str, str]) -> Any:
+        return {
+            "message_bytes": views.messages.size,
+            "views": {
+                name: _view(publisher.view) | {"followers": publisher.count()}
+                for name, publisher in views.publishers.items()
+            },
+        }
+
+    def snapshot(query: Mapping[str, str]) -> Any:
+        namespace = query.get("namespace")
+        held = feed.store.namespaces.get(namespace or "")
+        if held is not None:
+            resources = {
+                f"{collection} {name}": next((one.version for one in stored.shapes if one is not None), None)
+                for (collection, name), stored in list(held.resources.items())
+            }
+            return {"namespace": namespace, "resources": resources}
+        default = next(iter(views.publishers.values())).view
+        return {
+            "read_at": feed.read_at,
+            "kafka_silent_s": round(time.time() - in_touch_at(), 1),
+            "collections": {name: default.version(name) for name in list(default.collections)},
+            "namespaces": {name: _namespace(one) for name, one in list(feed.store.namespaces.items())},
+        }
+
+    return {"pilots": pilots, "views": all_views, "snapshot": snapshot}
+
+
+def _view(view: View) -> dict[str, Any]:
+    selection = view.selection
+    return {
+        "namespaces": selection.namespaces,
+        "datacenters": selection.shape.datacenters,
+        "collections": {
+            name: {
+                "version": known.version,
+                "resources": len(known.resources),
+                "several_claim": sorted(known.rivals)[:_SHOWN],
+            }
+            for name, known in list(view.collections.items())
+        },
+        "istio_namespace": selection.shape.istio_namespace,
+    }
+
+
+def _namespace(held: NamespaceSnapshot) -> dict[str, Any]:
+    manifest = held.manifest
+    return {
+        "version": manifest and manifest.version,
+        "digest": manifest and manifest.digest,
+        "observed_at": manifest and manifest.observed_at,
+        "resources": len(held.resources),
+        "matches": held.matches,
+        "changes": [
+            f"{change.kind.lower()} {change.name}" for change in (manifest.changes[:3] if manifest else ())
+        ],
+    }

@@ -1,0 +1,1 @@
+"""What each group of Pilots sees of the snapshots, and who belongs to which group."""

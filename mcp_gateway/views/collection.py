@@ -1,0 +1,86 @@
+"""A collection of a view: its resources by name, its version, what its last versions changed. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from mcp_gateway.views.change_ring import ChangeRing
+from schemas.digests import format_snapshot_digest
+
+if TYPE_CHECKING:
+    from mcp_gateway.resources import EncodedResource
+
+EMPTY_VERSION = format_snapshot_digest(0)
+
+
+class Origin(NamedTuple):
+    """Where a resource comes from: the namespace of the snapshots, and its name there."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(slots=True)
+class Collection:
+    """The resources of a collection by name; `names` gives them in order, sorted only when names come or go.
+
+    Several namespaces may state resources of one name, or come to do so in a view that renames. Whose origin sorts
+    first is shown, on every gateway and in whatever order they came; the others wait in `rivals`.
+    """
+
+    resources: dict[str, EncodedResource] = field(default_factory=dict)
+    digest: int = 0
+    observed_at: int = 0
+    changes: ChangeRing = field(default_factory=ChangeRing)
+    rivals: dict[str, dict[Origin, EncodedResource]] = field(default_factory=dict)
+    _origins: dict[str, Origin] = field(default_factory=dict)
+    _names: list[str] | None = None
+    _version: str | None = None
+
+    def names(self) -> list[str]:
+        """The resources' names, in the order of every message."""
+        if self._names is None:
+            self._names = sorted(self.resources)
+        return self._names
+
+    def put(self, origin: Origin, name: str, resource: EncodedResource | None, observed_at: int) -> None:
+        """Takes a resource in under that name, or out."""
+        self.observed_at = max(self.observed_at, observed_at)
+        rivals = self.rivals.get(name)
+        if rivals is None:
+            owner = self._origins.get(name, origin)
+            if owner == origin:
+                self._show(name, origin, resource)
+                return
+            if resource is None:
+                return
+            rivals = self.rivals[name] = {owner: self.resources[name]}
+        if resource is None:
+            rivals.pop(origin, None)
+        else:
+            rivals[origin] = resource
+        first = min(rivals)
+        self._show(name, first, rivals[first])
+        if len(rivals) == 1:
+            del self.rivals[name]
+
+    @property
+    def version(self) -> str:
+        """The content's version, as 32 hex digits."""
+        if self._version is None:
+            self._version = format_snapshot_digest(self.digest)
+        return self._version
+
+    def _show(self, name: str, origin: Origin, resource: EncodedResource | None) -> None:
+        former = self.resources.get(name)
+        self._version = None
+        self.digest += (0 if resource is None else resource.digest) - (0 if former is None else former.digest)
+        if (resource is None) != (former is None):
+            self._names = None
+        if resource is not None:
+            self.resources[name] = resource
+            self._origins[name] = origin
+        elif former is not None:
+            del self.resources[name]
+            del self._origins[name]

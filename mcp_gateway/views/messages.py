@@ -1,0 +1,60 @@
+"""Encoded pushes, shared by all streams of all views. Pure.
+
+Two views whose collections have equal versions have equal content, so the same message serves both.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mcp_gateway.views.view import MessageFormat
+
+    Content = tuple[str, str]
+    """A collection, and its version."""
+
+    Form = tuple[type[MessageFormat], str, str | None]
+    """A protocol's format, what the peer calls the collection, and the version that the push differs from."""
+
+MAX_FORMS = 64
+"""Kept of one content: peers choose the names in a form, and could fill the memory with them."""
+
+
+@dataclass(slots=True)
+class Messages:
+    """Each push as it was first encoded, as long as a view has that content."""
+
+    _views: Counter[Content] = field(default_factory=Counter)
+    _encoded: dict[Content, dict[Form, bytes]] = field(default_factory=dict)
+
+    def hold(self, content: Content) -> None:
+        """A view has this content now."""
+        self._views[content] += 1
+
+    def release(self, content: Content) -> None:
+        """A view has it no longer."""
+        self._views[content] -= 1
+        if self._views[content] <= 0:
+            del self._views[content]
+            self._encoded.pop(content, None)
+
+    def find(self, content: Content, form: Form, encode: Callable[[], bytes]) -> bytes:
+        """The message, encoded if it is asked for the first time; content that no view holds is not kept."""
+        if content not in self._views:
+            return encode()
+        forms = self._encoded.setdefault(content, {})
+        message = forms.get(form)
+        if message is None:
+            if len(forms) >= MAX_FORMS:
+                del forms[next(iter(forms))]
+            message = forms[form] = encode()
+        return message
+
+    @property
+    def size(self) -> int:
+        """Bytes of what is kept."""
+        return sum(len(message) for forms in list(self._encoded.values()) for message in list(forms.values()))

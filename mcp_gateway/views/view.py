@@ -1,0 +1,240 @@
+"""What a group of Pilots sees: collections, their versions, and the messages made of them. Pure.
+
+A collection's version is the sum of its resources' digests: it is the same on every gateway and after every
+restart, and two gateways send the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from mcp_gateway.patterns import matches
+from mcp_gateway.resources import PLAIN, EncodedResource, Shape
+from mcp_gateway.views.collection import EMPTY_VERSION, Collection, Origin
+from mcp_gateway.views.messages import Messages
+from mcp_gateway.views.synthetic import SERVICE_ENTRIES, SYNTHETIC_ENTRIES, synthetic
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcp_gateway.store import AppliedChanges, SnapshotStore
+
+_FEW = 10
+"""So many differences are sent as such, however small the collection."""
+
+_NOTHING = Collection()
+
+Basis = str | Mapping[str, str] | None
+"""What a peer has already: a version, or resources by name and version; None when it is to be sent everything."""
+
+
+class MessageFormat(Protocol):
+    """How a protocol writes a push; see `mcp_gateway.sessions`."""
+
+    def before(self, resource: EncodedResource) -> bytes:
+        """What stands before a resource's own bytes in the message."""
+
+    def envelope(self, name: str, version: str, removed: Sequence[str] | None) -> tuple[bytes, bytes]:
+        """What stands before and after the resources; `name` is what the peer asked for.
+
+        `removed` are the resources that are gone, in a push of differences; None in a push of everything.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What a view takes of the snapshots: namespaces and collections by patterns, and how resources look."""
+
+    namespaces: tuple[str, ...] = ("*",)
+    collections: tuple[str, ...] = ("*",)
+    shape: Shape = PLAIN
+
+    def has_namespace(self, namespace: str) -> bool:
+        """Whether the view shows that namespace of the snapshots."""
+        return matches(namespace, self.namespaces)
+
+    def has_collection(self, collection: str) -> bool:
+        """Whether the view shows that collection."""
+        return matches(collection, self.collections)
+
+
+@dataclass(slots=True)
+class View:
+    """The collections of a selection; `shape` is the place of its shape among those that are stored.
+
+    `folded_to` is how far the log is in it, by `topic-partition`; it is replaced, never changed.
+    """
+
+    name: str = "default"
+    selection: Selection = Selection()
+    shape: int = 0
+    messages: Messages = field(default_factory=Messages)
+    folded_to: Mapping[str, int] = field(default_factory=dict)
+    collections: dict[str, Collection] = field(default_factory=dict)
+    _has_synthetic: bool = False
+
+    def fill(self, store: SnapshotStore) -> None:
+        """Takes in everything that the store holds of the selection."""
+        for namespace, snapshot in store.namespaces.items():
+            if not self.selection.has_namespace(namespace):
+                continue
+            observed_at = snapshot.manifest.observed_at if snapshot.manifest else 0
+            for (collection, name), stored in snapshot.resources.items():
+                if self.selection.has_collection(collection):
+                    self._put(collection, Origin(namespace, name), stored.shapes[self.shape], observed_at)
+        for name, known in self.collections.items():
+            self.messages.hold((name, known.version))
+
+    def apply(self, changes: AppliedChanges) -> set[str]:
+        """Takes in what a manifest changed; the collections whose version is new."""
+        if not self.selection.has_namespace(changes.namespace):
+            return set()
+        touched: dict[str, set[str]] = {}
+        before: dict[str, str | None] = {}
+        for (collection, name), stored in changes.resources.items():
+            if not self.selection.has_collection(collection):
+                continue
+            for one in self._kept(collection):
+                if one not in touched:
+                    touched[one] = set()
+                    before[one] = self.collections[one].version if one in self.collections else None
+                touched[one].add(self.selection.shape.name_of(name))
+            encoded = None if stored is None else stored.shapes[self.shape]
+            self._put(collection, Origin(changes.namespace, name), encoded, changes.observed_at)
+        return {one for one, names in touched.items() if self._is_new(one, before[one], names)}
+
+    def watch(self, collection: str) -> None:
+        """A peer asks for a collection: one that is made of another is kept from now on."""
+        if collection == SYNTHETIC_ENTRIES and not self._has_synthetic:
+            self._has_synthetic = True
+            known, made = self._collection(SERVICE_ENTRIES), self._collection(SYNTHETIC_ENTRIES)
+            for name, resource in known.resources.items():
+                # Of rivals only the one that is shown is taken over: it has no rival here.
+                made.put(Origin("", name), name, synthetic(resource), known.observed_at)
+            self.messages.hold((SYNTHETIC_ENTRIES, made.version))
+
+    def version(self, collection: str) -> str:
+        """The version of a collection; empty ones have one, too."""
+        return self._known(collection).version
+
+    def observed_at(self, collection: str) -> int:
+        """When Nacos's last change of the collection was seen, microseconds (UTC); 0 for an empty one."""
+        return self._known(collection).observed_at
+
+    def message(self, collection: str, message_format: MessageFormat, asked_as: str, basis: Basis = None) -> bytes:
+        """The push of a collection at its present version: the same bytes for every stream with the same basis.
+
+        Everything, when the basis is too old to be known or most of the collection differs from it.
+        """
+        if basis is not None and not isinstance(basis, str):
+            return self.join(collection, message_format, asked_as, self.differing(collection, basis))
+        return self.messages.find(
+            (collection, self.version(collection)),
+            (type(message_format), asked_as, basis),
+            lambda: self.join(
+                collection,
+                message_format,
+                asked_as,
+                None if basis is None else self._worth_sending(collection, basis),
+            ),
+        )
+
+    def difference(
+        self, collection: str, message_format: MessageFormat, asked_as: str, since: str
+    ) -> bytes | None:
+        """Exactly what a peer with that version lacks and must let go of; None when the version is forgotten."""
+        names = self.changed_since(collection, since)
+        if names is None:
+            return None
+        return self.messages.find(
+            (collection, self.version(collection)),
+            (type(message_format), asked_as, since),
+            lambda: self.join(collection, message_format, asked_as, names),
+        )
+
+    def changed_since(self, collection: str, version: str) -> frozenset[str] | None:
+        """The names of all that may differ from a version; None when it is forgotten."""
+        known = self._known(collection)
+        return frozenset() if version == known.version else known.changes.since(version)
+
+    def version_of(self, collection: str, name: str) -> str:
+        """The version of a resource; empty when there is none."""
+        resource = self._known(collection).resources.get(name)
+        return "" if resource is None else resource.version
+
+    def differing(self, collection: str, has: Mapping[str, str]) -> frozenset[str]:
+        """The names of all that differ from what a peer has, by name and version."""
+        present = self._known(collection).resources
+        missing = {name for name, resource in present.items() if has.get(name) != resource.version}
+        return frozenset(missing | (has.keys() - present.keys()))
+
+    def only_removes(self, collection: str, basis: str | Mapping[str, str]) -> bool:
+        """Whether the difference to a basis holds no resource, while there are some."""
+        names = (
+            self.changed_since(collection, basis) if isinstance(basis, str) else self.differing(collection, basis)
+        )
+        present = self._known(collection).resources
+        return bool(present) and names is not None and not (names & present.keys())
+
+    def join(
+        self, collection: str, message_format: MessageFormat, asked_as: str, names: frozenset[str] | None
+    ) -> bytes:
+        """The message of these resources, removals among them; of all when None."""
+        known = self._known(collection)
+        present = known.names() if names is None else sorted(names & known.resources.keys())
+        removed = None if names is None else sorted(names - known.resources.keys())
+        head, tail = message_format.envelope(asked_as, self.version(collection), removed)
+        pieces = [head]
+        for name in present:
+            resource = known.resources[name]
+            pieces.append(message_format.before(resource))
+            pieces.extend(resource.pieces)
+        pieces.append(tail)
+        return b"".join(pieces)
+
+    def _worth_sending(self, collection: str, version: str) -> frozenset[str] | None:
+        """The names of what changed, unless that is most of the collection."""
+        names = self.changed_since(collection, version)
+        count = len(self._known(collection).resources)
+        return names if names is not None and len(names) <= max(_FEW, count / 2) else None
+
+    def _kept(self, collection: str) -> tuple[str, ...]:
+        """The collections that a resource of this one is in."""
+        is_both = collection == SERVICE_ENTRIES and self._has_synthetic
+        return (SERVICE_ENTRIES, SYNTHETIC_ENTRIES) if is_both else (collection,)
+
+    def _put(self, collection: str, origin: Origin, resource: EncodedResource | None, observed_at: int) -> None:
+        name = self.selection.shape.name_of(origin.name)
+        known = self._collection(collection)
+        known.put(origin, name, resource, observed_at)
+        if collection == SERVICE_ENTRIES and self._has_synthetic:
+            shown = known.resources.get(name)
+            made = None if shown is None else synthetic(shown)
+            self._collection(SYNTHETIC_ENTRIES).put(Origin("", name), name, made, observed_at)
+
+    def _is_new(self, collection: str, before: str | None, names: set[str]) -> bool:
+        known = self.collections[collection]
+        version = known.version
+        if before is None:
+            self.messages.hold((collection, version))
+            known.changes.note(EMPTY_VERSION, names)
+            return version != EMPTY_VERSION
+        if version == before:
+            return False
+        known.changes.note(before, names)
+        self.messages.hold((collection, version))
+        self.messages.release((collection, before))
+        return True
+
+    def _known(self, name: str) -> Collection:
+        """A collection to look at; an empty one where there is none."""
+        return self.collections.get(name, _NOTHING)
+
+    def _collection(self, name: str) -> Collection:
+        """A collection to put something into."""
+        known = self.collections.get(name)
+        if known is None:
+            known = self.collections[name] = Collection()
+        return known

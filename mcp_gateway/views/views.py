@@ -1,0 +1,62 @@
+"""All views of a gateway: they share resources and messages, and take in each manifest together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_gateway.views.messages import Messages
+from mcp_gateway.views.publisher import Publisher
+from mcp_gateway.views.rules import Rules
+from mcp_gateway.views.view import Selection, View
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mcp_gateway.store import AppliedChanges, SnapshotStore
+
+EVERYTHING = {"default": Selection()}
+
+
+class Views:
+    """The views by name, and the rules that choose among them. Belongs to the event loop.
+
+    `shapes` are those that resources are stored in, in the order in which views refer to them.
+    """
+
+    def __init__(self, selections: Mapping[str, Selection] = EVERYTHING, rules: Rules | None = None) -> None:
+        self.messages = Messages()
+        self.shapes = tuple(dict.fromkeys(selection.shape for selection in selections.values()))
+        self.publishers = {
+            name: Publisher(View(name, selection, self.shapes.index(selection.shape), self.messages))
+            for name, selection in selections.items()
+        }
+        self._rules = rules or Rules()
+        self._changed: dict[str, set[str]] = {}
+
+    def choose(self, identities: Sequence[str], facts: Mapping[str, str]) -> Publisher | None:
+        """The view of a peer with these identities and these facts of its node; None: it has none."""
+        return self.publishers.get(self._rules.view_of(identities, facts))
+
+    def fill(self, store: SnapshotStore) -> None:
+        """Takes in everything that the store holds."""
+        for publisher in self.publishers.values():
+            publisher.view.fill(store)
+
+    def apply(self, changes: AppliedChanges) -> None:
+        """Takes in what a manifest changed."""
+        for name, publisher in self.publishers.items():
+            if changed := publisher.view.apply(changes):
+                self._changed.setdefault(name, set()).update(changed)
+
+    def announce(self) -> None:
+        """Tells the streams what was taken in since the last time."""
+        changed, self._changed = self._changed, {}
+        for name, collections in changed.items():
+            self.publishers[name].changed(collections)
+
+    def note_log(self, namespace: str, folded_to: Mapping[str, int]) -> None:
+        """So far is the log in that namespace, by `topic-partition`."""
+        for publisher in self.publishers.values():
+            view = publisher.view
+            if view.selection.has_namespace(namespace) and folded_to.items() - view.folded_to.items():
+                view.folded_to = {**view.folded_to, **folded_to}

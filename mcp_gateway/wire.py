@@ -1,0 +1,19 @@
+"""Length-delimited protobuf fields, written around bytes that are encoded already. Pure."""
+
+from functools import lru_cache
+
+
+@lru_cache(maxsize=4096)
+def delimiter(tag: int, size: int) -> bytes:
+    """What stands before `size` bytes in the field with that tag byte (field number * 8 + 2)."""
+    out = bytearray((tag,))
+    while size > 0x7F:
+        out.append(size & 0x7F | 0x80)
+        size >>= 7
+    out.append(size)
+    return bytes(out)
+
+
+def delimited(tag: int, body: bytes) -> bytes:
+    """The field with that tag byte that holds `body`."""
+    return delimiter(tag, len(body)) + body

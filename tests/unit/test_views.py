@@ -1,0 +1,244 @@
+"""What a view shows: which namespaces, collections and datacenters, under which names; and to whom."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+from pydantic import ValidationError
+
+from mcp_gateway.resources import Shape, store_resource
+from mcp_gateway.sessions.mcp_source import McpFormat, McpSourceSession
+from mcp_gateway.settings import GatewaySettings
+from mcp_gateway.store import AppliedChanges
+from mcp_gateway.views.messages import MAX_FORMS, Messages
+from mcp_gateway.views.rules import Rule, Rules
+from mcp_gateway.views.synthetic import ENDPOINTS_VERSION, SERVICE_VERSION, SYNTHETIC_ENTRIES
+from mcp_gateway.views.view import Selection, View
+from mcp_gateway.views.views import Views
+from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources, Resources
+from tests.harness.resources import SERVICE_ENTRIES, changes, record
+
+EAST, WEST = b"\x32\x03\x0a\x01e", b"\x32\x03\x0a\x01w"  # an endpoint each: field 6, address "e" or "w"
+
+
+def push(view: View, collection: str = SERVICE_ENTRIES, basis: str | None = None) -> Resources:
+    """The push that a stream of that view gets."""
+    return Resources.FromString(view.message(collection, McpFormat(), collection, basis))
+
+
+def names(view: View) -> list[str]:
+    """The names that it shows."""
+    return [one.metadata.name for one in push(view).resources]
+
+
+def two_datacenters() -> AppliedChanges:
+    """A service in two datacenters, one in each alone, and a resource that is in none."""
+    views = {"both": {"east": EAST, "west": WEST}, "e": {"east": EAST}, "w": {"west": WEST}, "stated": {}}
+    shapes = (Shape(), Shape(datacenters=("east",)))
+    return AppliedChanges(
+        "ns",
+        {
+            (SERVICE_ENTRIES, f"ns/{name}"): store_resource(record(f"ns/{name}", "1", parts=parts), shapes)
+            for name, parts in views.items()
+        },
+        1,
+    )
+
+
+def test_a_view_shows_its_namespaces_and_collections() -> None:
+    """By patterns; what it does not show is empty, and answered."""
+    view = View(selection=Selection(namespaces=("prod-*",)))
+    assert view.apply(changes({"a/1": "1"}, namespace="test")) == set()
+    assert view.apply(changes({"b/1": "1"}, namespace="prod-eu")) == {SERVICE_ENTRIES}
+    assert names(view) == ["b/1"]
+    other = View(selection=Selection(collections=("istio/security/*",)))
+    assert other.apply(changes({"b/1": "1"})) == set()
+    assert names(other) == []
+
+
+def test_a_view_without_a_datacenter_joins_the_parts_of_the_others() -> None:
+    """Services that are only there are not shown; what is in no datacenter is; versions are of what is shown."""
+    views = Views({"all": Selection(), "east": Selection(shape=Shape(datacenters=("east",)))})
+    views.apply(two_datacenters())
+    everything, east = (publisher.view for publisher in views.publishers.values())
+    assert names(everything) == ["ns/both", "ns/e", "ns/stated", "ns/w"]
+    assert names(east) == ["ns/both", "ns/e", "ns/stated"]
+    bodies = {one.metadata.name: one.body.value for one in push(east).resources}
+    assert (EAST in bodies["ns/both"], WEST in bodies["ns/both"]) == (True, False)
+    whole = {one.metadata.name: one.metadata.version for one in push(everything).resources}
+    part = {one.metadata.name: one.metadata.version for one in push(east).resources}
+    assert part["ns/both"] != whole["ns/both"]
+    assert part["ns/e"] == whole["ns/e"] == "1"
+
+
+def test_views_share_what_is_equal() -> None:
+    """Resources that come out equal are one object; endpoints are shared, and so are messages of equal content."""
+    stored = next(iter(two_datacenters().resources.values()))
+    assert stored is not None
+    whole, east = stored.shapes
+    assert whole is not None
+    assert east is not None
+    assert any(piece is other for piece in whole.pieces for other in east.pieces if piece == EAST)
+    views = Views({"a": Selection(), "b": Selection(namespaces=("n*",))})
+    views.apply(changes({"ns/x": "1"}))
+    messages = [
+        publisher.view.message(SERVICE_ENTRIES, McpFormat(), SERVICE_ENTRIES)
+        for publisher in views.publishers.values()
+    ]
+    assert messages[0] is messages[1]
+
+
+def test_a_view_may_show_resources_in_another_namespace() -> None:
+    """Of the mesh; their versions stay, their names don't."""
+    shape = Shape(istio_namespace="mesh")
+    views = Views({"renamed": Selection(shape=shape)})
+    view = views.publishers["renamed"].view
+    stored = {(SERVICE_ENTRIES, "ns/a"): store_resource(record("ns/a", "1"), views.shapes)}
+    views.apply(AppliedChanges("ns", stored, 1))
+    assert names(view) == ["mesh/a"]
+    views.apply(AppliedChanges("ns", {(SERVICE_ENTRIES, "ns/a"): None}, 1))
+    assert names(view) == []
+
+
+@pytest.mark.parametrize("order", list(permutations(["a", "b", "c"])))
+def test_of_several_namespaces_with_one_name_the_first_is_shown(order: tuple[str, ...]) -> None:
+    """In whatever order they came; the next one follows when it goes."""
+    view = View()
+    for namespace in order:
+        view.apply(changes({"x/y": f"of-{namespace}"}, namespace=namespace))
+    shown = []
+    for namespace in ("a", "b", "c"):
+        shown += [one.metadata.version for one in push(view).resources]
+        assert len(view.collections[SERVICE_ENTRIES].rivals.get("x/y", {})) in {0, 2, 3}
+        view.apply(changes({"x/y": None}, namespace=namespace))
+    assert shown == ["of-a", "of-b", "of-c"]
+    assert view.version(SERVICE_ENTRIES) == View().version(SERVICE_ENTRIES)
+
+
+def test_kept_messages_have_a_limit() -> None:
+    """A peer that makes up names of collections, or versions, does not fill the memory."""
+    view = View()
+    view.apply(changes({"ns/a": "1"}))
+    for number in range(3 * MAX_FORMS):
+        view.message(SERVICE_ENTRIES, McpFormat(), f"made-up-{number}")
+        view.message(f"istio/made-up-{number}", McpFormat(), f"istio/made-up-{number}")
+    size = view.messages.size
+    assert size < MAX_FORMS * 200
+    view.apply(changes({"ns/a": "2"}))
+    assert view.messages.size == 0, "messages go with the content that they are of"
+
+
+def test_messages_of_content_that_nobody_has_are_not_kept() -> None:
+    """They are encoded anew."""
+    messages = Messages()
+    form = (McpFormat, "x", None)
+    assert messages.find(("c", "v"), form, lambda: b"1") == b"1"
+    assert messages.find(("c", "v"), form, lambda: b"2") == b"2"
+
+
+RULES = Rules(
+    rules=(
+        Rule(view="by-node", node={"CLUSTER_ID": "eu-*"}),
+        Rule(view="both", identities=("spiffe://mesh/pilot",), node={"id": "canary"}),
+        Rule(view="by-identity", identities=("spiffe://mesh/*", "*.example")),
+    ),
+    default="rest",
+)
+
+
+@pytest.mark.parametrize(
+    ("identities", "facts", "view"),
+    [
+        (["spiffe://mesh/pilot"], {"id": "canary"}, "both"),
+        (["spiffe://mesh/pilot"], {"id": "x"}, "by-identity"),
+        (["spiffe://mesh/pilot"], {"CLUSTER_ID": "eu-1"}, "by-identity"),
+        (["other", "pilot.example"], {}, "by-identity"),
+        (["spiffe://other/pilot"], {"CLUSTER_ID": "eu-1"}, "by-node"),
+        ([], {"CLUSTER_ID": "us-1"}, "rest"),
+        ([], {}, "rest"),
+    ],
+)
+def test_what_is_proven_goes_before_what_is_said(identities: list[str], facts: dict[str, str], view: str) -> None:
+    """Identity, then node, then the default."""
+    assert RULES.view_of(identities, facts) == view
+
+
+def test_without_a_default_strangers_have_no_view() -> None:
+    """They are refused."""
+    assert Views(rules=Rules(default="")).choose(["somebody"], {}) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"view_rules": [{"view": "nowhere", "node": {"id": "x"}}]}, "no such view: nowhere"),
+        ({"default_view": "nowhere"}, "no such view: nowhere"),
+        ({"view_rules": [{"view": "default"}]}, "default_view"),
+        ({"view_rules": [{"view": "default", "identities": ["a"]}]}, "tls.client_ca"),
+    ],
+)
+def test_rules_that_can_not_work_are_faults_of_the_settings(settings: dict[str, object], fault: str) -> None:
+    """They say what is wrong."""
+    with pytest.raises(ValidationError, match=fault):
+        GatewaySettings.model_validate(settings)
+
+
+def synthetic_view(parts: bytes = EAST) -> View:
+    """A view with a service that is followed as a synthetic entry."""
+    view = View()
+    view.watch(SYNTHETIC_ENTRIES)
+    for name in ("a", "b"):
+        put(view, name, parts)
+    return view
+
+
+def put(view: View, name: str, parts: bytes | None) -> None:
+    """A service with these endpoints, or no longer."""
+    stored = (
+        None
+        if parts is None
+        else store_resource(record(f"ns/{name}", parts.hex(), parts={"east": parts}), view_shapes())
+    )
+    view.apply(AppliedChanges("ns", {(SERVICE_ENTRIES, f"ns/{name}"): stored}, 1))
+
+
+def view_shapes() -> tuple[Shape, ...]:
+    """The plain one."""
+    return (Shape(),)
+
+
+def test_synthetic_entries_are_made_of_service_entries() -> None:
+    """From when they are first asked for; a change of endpoints changes only the version of these."""
+    before, late = synthetic_view(), View()
+    for name in ("a", "b"):
+        put(late, name, EAST)
+    late.watch(SYNTHETIC_ENTRIES)
+    assert before.version(SYNTHETIC_ENTRIES) == late.version(SYNTHETIC_ENTRIES)
+    (first, _) = push(before, SYNTHETIC_ENTRIES).resources
+    put(before, "a", EAST + WEST)
+    (second, _) = push(before, SYNTHETIC_ENTRIES).resources
+    assert first.body.value != second.body.value
+    assert first.metadata.annotations[SERVICE_VERSION] == second.metadata.annotations[SERVICE_VERSION]
+    assert first.metadata.annotations[ENDPOINTS_VERSION] != second.metadata.annotations[ENDPOINTS_VERSION]
+    assert dict(push(before).resources[0].metadata.annotations) == {}
+
+
+def test_a_difference_of_synthetic_entries_that_only_removes_is_sent_as_everything() -> None:
+    """Pilot 1.4 acknowledges and drops it otherwise; not when nothing is left: 1.5 ignores an empty push."""
+    view, session = synthetic_view(), McpSourceSession()
+    request = RequestResources(collection=SYNTHETIC_ENTRIES, incremental=True)
+    session.receive(request)
+    pushes = []
+    for removed in (None, "a", "b"):
+        if removed is not None:
+            put(view, removed, None)
+        for watch in session.watches.due(view.version):
+            message = watch.message(view, McpFormat())
+            assert message is not None
+            pushes.append(Resources.FromString(message))
+        request.response_nonce = pushes[-1].nonce
+        session.receive(request)
+    assert [(one.incremental, len(one.resources), list(one.removed_resources)) for one in pushes] == [
+        (False, 2, []), (False, 1, []), (True, 0, ["ns/b"]),
+    ]  # fmt: skip
