@@ -7,3 +7,7 @@ class ConsumerError(Exception):
 
 class NotRebuiltError(ConsumerError):
     """A former version could not be rebuilt; the text says why."""
+
+
+class BadBundleError(ConsumerError):
+    """An exported piece of the log is not whole, or not what was exported; the text says what is wrong."""

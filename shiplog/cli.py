@@ -19,7 +19,7 @@ from shiplog.audit.command import app as audit_app
 from shiplog.control.command import app as control_app
 from shiplog.errors import CommandError
 from shiplog.options import ConfigOption, OutputOption  # noqa: TC001 - typer reads them
-from shiplog.settings import Settings, read_settings
+from shiplog.settings import Settings, read_command_settings, read_settings
 from shiplog.up import up
 from shiplog.watch.command import watch
 
@@ -125,7 +125,7 @@ def topics_ensure(config: ConfigOption = None, output: OutputOption = "text") ->
 
     Example: shiplog topics ensure --config shiplog.yaml --output json
     """
-    settings = read_settings(config)
+    settings = read_command_settings(config)
     created = TopicKeeper(settings.kafka, settings.topics).ensure(_wanted(settings))
     if output == "json":
         typer.echo(json.dumps({"created": created}))
@@ -139,7 +139,7 @@ def topics_check(config: ConfigOption = None, output: OutputOption = "text") -> 
 
     Example: shiplog topics check && shiplog listen
     """
-    settings = read_settings(config)
+    settings = read_command_settings(config)
     TopicKeeper(settings.kafka, settings.topics).check(_wanted(settings))
     typer.echo(json.dumps({"ok": True}) if output == "json" else "all topics are as they should be")
 

@@ -40,6 +40,17 @@ class Settings(ShiplogSettings):
         return None if url is None else HttpSchemaRegistry(url.get_secret_value())
 
 
+def read_command_settings(path: Path | None) -> Settings:
+    """As `read_settings`, for a command that says itself, and once, what is wrong with Kafka.
+
+    librdkafka would tell of each attempt to connect, forty a second; who sets `kafka.log_level` hears it.
+    """
+    settings = read_settings(path)
+    if "log_level" in settings.kafka.model_fields_set:
+        return settings
+    return settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"log_level": 2})})
+
+
 def read_settings(path: Path | None) -> Settings:
     """The settings of a file and the environment; raises SettingsError that names every fault."""
     return load_settings(Settings, path)

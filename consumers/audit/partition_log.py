@@ -4,72 +4,76 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from consumers.audit.verification import Finding, Foreknowledge, Verdict, Verification
 from runtime.kafka_reader import PartitionReader
 from schemas.errors import UndecodableRecordError
 from schemas.topics import SNAPSHOT_HISTORY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from confluent_kafka import Message
 
-    from consumers.settings import ConversionSettings, GuardSettings
+    from consumers.audit.verifying import Positioned
     from runtime.settings import KafkaSettings
     from schemas.avro_codec import Codecs
-    from schemas.events import RegistryEvent
+    from schemas.events import Namespace
     from schemas.records import Manifest
 
 
 class PartitionLog:
     """One partition of the history and of the event topics; needs only read permission.
 
-    Raises KafkaException where Kafka can't be read.
+    Of the history, what was published between two moments (milliseconds, UTC), of one namespace or of all. `each`
+    is told how many events were read. Raises KafkaException where Kafka can't be read.
     """
 
-    def __init__(self, kafka: KafkaSettings, codecs: Codecs, number: int) -> None:
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        codecs: Codecs,
+        number: int,
+        *,
+        namespace: Namespace | None = None,
+        from_ms: int = 0,
+        to_ms: int | None = None,
+        each: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._kafka = kafka
         self._codecs = codecs
         self._number = number
+        self._namespace = namespace
+        self._from_ms = from_ms
+        self._to_ms = to_ms
+        self._each = each
 
     def manifests(self) -> Iterator[Manifest]:
         """The partition's manifests, oldest first; a record that does not decode is no manifest."""
-        for message in self._read(SNAPSHOT_HISTORY, 0):
+        with self._reader() as reader:
+            first = reader.offset_at(SNAPSHOT_HISTORY, self._from_ms) if self._from_ms else 0
+            end = None if self._to_ms is None else reader.offset_at(SNAPSHOT_HISTORY, self._to_ms)
+            for message in reader.read(SNAPSHOT_HISTORY, first, end):
+                if self._namespace is not None and message.key() != self._namespace.encode():
+                    continue
+                try:
+                    yield self._codecs.manifest.decode(message.value())
+                except UndecodableRecordError:
+                    continue
+
+    def events(self, topic: str, first: int) -> Iterator[Positioned]:
+        """The events of a topic from that offset on; what does not decode was set aside when it was first read."""
+        for number, message in enumerate(self._read(topic, first), 1):
+            if number % 1000 == 0:
+                self._each(1000)
             try:
-                yield self._codecs.manifest.decode(message.value())
+                event = self._codecs.registry_event.decode(message.value())
             except UndecodableRecordError:
                 continue
+            yield topic, message.offset() or 0, event
 
-    def verify(self, conversion: ConversionSettings, guard: GuardSettings) -> Iterator[Finding]:
-        """A finding for every manifest."""
-        foreknowledge = Foreknowledge()
-        for manifest in self.manifests():
-            foreknowledge.learn(manifest)
-        verification: Verification | None = None
-        topics: dict[str, _Events] = {}
-        for manifest in self.manifests():
-            if verification is None:
-                if (missing := self._missing(manifest)) is not None:
-                    yield Finding(manifest, Verdict.UNVERIFIABLE, missing)
-                    continue
-                verification = Verification(conversion, guard, foreknowledge)
-            for topic, last in manifest.folded_to.items():
-                if topic not in topics:
-                    first = manifest.recover_from.get(topic, 0)
-                    topics[topic] = _Events(self._read(topic, first), self._codecs)
-                topics[topic].fold_into(verification, last)
-            yield verification.check(manifest)
-
-    def _missing(self, manifest: Manifest) -> str | None:
-        """Why a fold can't begin with this manifest."""
-        if not manifest.folded_to:
-            return "it does not say where its fold begins: it is of an older shiplog"
+    def earliest(self, topic: str) -> int:
+        """The first offset of a topic that is there."""
         with self._reader() as reader:
-            for topic, offset in manifest.recover_from.items():
-                earliest, _ = reader.bounds(topic)
-                if offset < earliest:
-                    return f"it needs {topic} from offset {offset}, and the log begins at {earliest}"
-        return None
+            return reader.bounds(topic)[0]
 
     def _read(self, topic: str, first: int) -> Iterator[Message]:
         """With a reader of its own: the history and the event topics are read side by side."""
@@ -78,30 +82,3 @@ class PartitionLog:
 
     def _reader(self) -> PartitionReader:
         return PartitionReader(self._kafka, "shiplog-audit", self._number)
-
-
-class _Events:
-    """A topic's events, folded in piece by piece."""
-
-    def __init__(self, messages: Iterator[Message], codecs: Codecs) -> None:
-        self._messages = messages
-        self._codecs = codecs
-        self._ahead: tuple[str, int, RegistryEvent] | None = None
-
-    def fold_into(self, verification: Verification, last: int) -> None:
-        """Folds in what stands up to that offset."""
-        if self._ahead is not None:
-            if self._ahead[1] > last:
-                return
-            verification.apply(*self._ahead)
-            self._ahead = None
-        for message in self._messages:
-            try:
-                event = self._codecs.registry_event.decode(message.value())
-            except UndecodableRecordError:
-                continue  # set aside when it was first read
-            found = (message.topic() or "", message.offset() or 0, event)
-            if found[1] > last:
-                self._ahead = found
-                break
-            verification.apply(*found)

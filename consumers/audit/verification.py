@@ -7,9 +7,9 @@ materializer had got. Restarts, takeovers and batches of the materializer don't 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from consumers.audit.verdict import Verdict
 from consumers.materializer.conversion import converter_name
 from consumers.materializer.decisions import pin_of, stands, without_releases
 from consumers.materializer.fold import Fold
@@ -25,14 +25,6 @@ if TYPE_CHECKING:
     from schemas.records import Manifest
 
 _OCCASION = Occasion("audit")
-
-
-class Verdict(StrEnum):
-    """What is proven."""
-
-    VERIFIED = "VERIFIED"
-    MISMATCH = "MISMATCH"
-    UNVERIFIABLE = "UNVERIFIABLE"
 
 
 class Finding(NamedTuple):

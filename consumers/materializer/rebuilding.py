@@ -11,16 +11,11 @@ from confluent_kafka import KafkaException
 from consumers.errors import NotRebuiltError
 from consumers.materializer.conversion import converter_name
 from consumers.materializer.decisions import pin_of, stands
-from consumers.materializer.replay import Replay
+from consumers.materializer.past import read_range, rebuild
 from runtime.kafka_reader import PartitionReader
-from schemas.errors import UndecodableRecordError
 from schemas.topics import CONTROL_EVENTS, SNAPSHOT_HISTORY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from confluent_kafka import Message
-
     from consumers.settings import ConversionSettings, GuardSettings
     from runtime.settings import KafkaSettings
     from schemas.avro_codec import Codecs
@@ -78,21 +73,16 @@ class Rebuilding:
     def _rebuild(self) -> Records:
         with PartitionReader(self._kafka, "shiplog-rebuild", self._partition) as reader:
             manifest = self._find(reader, self._version)
-            replay = Replay(self._conversion, self._guard, manifest)
-            for topic, last in manifest.folded_to.items():
-                for message in self._read(reader, topic, manifest.recover_from.get(topic, 0), last + 1):
-                    self._fold(replay, message)
-            digest, records = replay.snapshot()
+            digest, records = rebuild(
+                reader, self._codecs, self._conversion, self._guard, manifest, each=self._go_on
+            )
         if digest != manifest.digest:
             raise NotRebuiltError(f"the log gives {digest} for it, and {manifest.digest} was recorded")
         return records
 
-    def _fold(self, replay: Replay, message: Message) -> None:
-        try:
-            event = self._codecs.registry_event.decode(message.value())
-        except UndecodableRecordError:
-            return  # set aside when it was first read
-        replay.apply(message.topic() or "", message.offset() or 0, event)
+    def _go_on(self, _: int) -> None:
+        if self._abandoned.is_set():
+            raise NotRebuiltError("abandoned: another decision came")
 
     def _find(self, reader: PartitionReader, version: dict[str, int]) -> Manifest:
         """The manifest of that version, or the one whose content it kept when the namespace stood."""
@@ -100,7 +90,8 @@ class Rebuilding:
         same_content: Manifest | None = None
         earliest, end = reader.bounds(SNAPSHOT_HISTORY)
         first = max(earliest, self._history_offset(reader, events))
-        for message in self._read(reader, SNAPSHOT_HISTORY, first, end):
+        for message in read_range(reader, SNAPSHOT_HISTORY, first, end):
+            self._go_on(0)
             if message.key() != self._namespace.encode():
                 continue
             manifest = self._codecs.manifest.decode(message.value())
@@ -117,8 +108,6 @@ class Rebuilding:
                 raise NotRebuiltError(
                     f"it was made with other settings or by another converter: {found.converter}"
                 )
-            if not found.recover_from:
-                raise NotRebuiltError("its manifest does not say where its fold begins: it is of an older shiplog")
             return found
         raise NotRebuiltError("it is not in the history")
 
@@ -128,16 +117,7 @@ class Rebuilding:
         for topic, offset in version.items():
             first, end = reader.bounds(topic)
             if first <= offset < end:
-                times += [message.timestamp()[1] for message in self._read(reader, topic, offset, offset + 1)]
+                times += [message.timestamp()[1] for message in read_range(reader, topic, offset, offset + 1)]
         if not times:
             raise NotRebuiltError("its events are no longer in the log")
         return reader.offset_at(SNAPSHOT_HISTORY, max(times) - 1000)
-
-    def _read(self, reader: PartitionReader, topic: str, first: int, end: int) -> Iterator[Message]:
-        earliest, _ = reader.bounds(topic)
-        if first < earliest:
-            raise NotRebuiltError(f"it needs {topic} from offset {first}, and the log begins at {earliest}")
-        for message in reader.read(topic, first, end):
-            if self._abandoned.is_set():
-                raise NotRebuiltError("abandoned: another decision came")
-            yield message

@@ -55,7 +55,9 @@ class ControlClient:
     ) -> None:
         self._consumer.close()
         if isinstance(error, KafkaException):
-            raise KafkaUnusableError(f"Kafka at {self._kafka.servers}: {error.args[0].str()}") from error
+            raise KafkaUnusableError(
+                f"Kafka at {self._kafka.servers}: {error.args[0].str()}; SHIPLOG_KAFKA__LOG_LEVEL=4 shows why"
+            ) from error
 
     def manifests(self) -> dict[Namespace, Manifest]:
         """What stands published, of every namespace."""
@@ -66,6 +68,19 @@ class ControlClient:
                 if isinstance(decode_snapshot_key(message.key()), ManifestKey) and value is not None:
                     manifest = self._codecs.manifest.decode(value)
                     found[manifest.namespace] = manifest
+        return found
+
+    def resources(self, namespace: Namespace) -> dict[tuple[str, str], str]:
+        """The versions of what stands published of a namespace, by collection and name."""
+        found: dict[tuple[str, str], str] = {}
+        for message in self._read_whole(SNAPSHOTS, partition_of(namespace, self._partitions(SNAPSHOTS))):
+            key, value = decode_snapshot_key(message.key()), message.value()
+            if isinstance(key, ManifestKey) or key.namespace != namespace:
+                continue
+            if value is None:
+                found.pop((key.collection, key.name), None)
+            else:
+                found[key.collection, key.name] = self._codecs.resource.decode(value).version
         return found
 
     def history(self, namespace: Namespace) -> Iterator[Manifest]:

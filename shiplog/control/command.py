@@ -26,7 +26,7 @@ from shiplog.control.client import ControlClient
 from shiplog.control.versions import find_version, format_version
 from shiplog.errors import CommandError
 from shiplog.options import ConfigOption, OutputOption  # noqa: TC001 - typer reads them
-from shiplog.settings import read_settings
+from shiplog.settings import read_command_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +91,7 @@ def pin(
 
     Example: shiplog control pin -n orders --version 181223 -r "bad deployment at 14:03"
     """
-    settings = read_settings(config)
+    settings = read_command_settings(config)
     with ControlClient(settings.kafka, codecs(settings.registry())) as client:
         found = find_version(version, client.history(Namespace(namespace)))
     _decide(namespace, Pin(version=found.version), author, reason, wait, config, output)
@@ -181,7 +181,7 @@ def list_all(
 
     Example: shiplog control list --output json | jq '.[] | select(.frozen)'
     """
-    settings = read_settings(config)
+    settings = read_command_settings(config)
     with ControlClient(settings.kafka, codecs(settings.registry())) as client:
         found = client.manifests()
     shown = [manifest for name, manifest in sorted(found.items()) if namespace in {"", name}]
@@ -198,7 +198,7 @@ def list_all(
 def _decide(
     namespace: str, body: ControlBody, author: str, reason: str, wait: float, config: Path | None, output: str
 ) -> None:
-    settings = read_settings(config)
+    settings = read_command_settings(config)
     event = ControlEvent(
         namespace=Namespace(namespace),
         author=author or getpass.getuser(),

@@ -1,0 +1,83 @@
+"""Holds a history against the events that it was made of, wherever both are read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from consumers.audit.verdict import Verdict
+from consumers.audit.verification import Finding, Foreknowledge, Verification
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from consumers.settings import ConversionSettings, GuardSettings
+    from schemas.events import RegistryEvent
+    from schemas.records import Manifest
+
+    Positioned = tuple[str, int, RegistryEvent]
+    """An event with its topic and offset."""
+
+
+class Source(Protocol):
+    """A partition's history and events."""
+
+    def manifests(self) -> Iterator[Manifest]:
+        """The manifests to be checked, oldest first; read twice."""
+
+    def events(self, topic: str, first: int) -> Iterator[Positioned]:
+        """The events of a topic from that offset on."""
+
+    def earliest(self, topic: str) -> int:
+        """The first offset of a topic that is there."""
+
+
+def verify(source: Source, conversion: ConversionSettings, guard: GuardSettings) -> Iterator[Finding]:
+    """A finding for every manifest; memory is that of one fold, however long the history."""
+    foreknowledge = Foreknowledge()
+    for manifest in source.manifests():
+        foreknowledge.learn(manifest)
+    verification: Verification | None = None
+    topics: dict[str, _Following] = {}
+    for manifest in source.manifests():
+        if verification is None:
+            if (missing := _missing(source, manifest)) is not None:
+                yield Finding(manifest, Verdict.UNVERIFIABLE, missing)
+                continue
+            verification = Verification(conversion, guard, foreknowledge)
+        for topic, last in manifest.folded_to.items():
+            if topic not in topics:
+                topics[topic] = _Following(source.events(topic, manifest.recover_from.get(topic, 0)))
+            topics[topic].fold_into(verification, last)
+        yield verification.check(manifest)
+
+
+def _missing(source: Source, manifest: Manifest) -> str | None:
+    """Why a fold can't begin with this manifest."""
+    if not manifest.folded_to:
+        return "it does not say where its fold begins: it is of an older shiplog"
+    for topic, offset in manifest.recover_from.items():
+        earliest = source.earliest(topic)
+        if offset < earliest:
+            return f"it needs {topic} from offset {offset}, and the log begins at {earliest}"
+    return None
+
+
+class _Following:
+    """A topic's events, folded in piece by piece."""
+
+    def __init__(self, events: Iterator[Positioned]) -> None:
+        self._events = events
+        self._ahead: Positioned | None = None
+
+    def fold_into(self, verification: Verification, last: int) -> None:
+        """Folds in what stands up to that offset."""
+        if self._ahead is not None:
+            if self._ahead[1] > last:
+                return
+            verification.apply(*self._ahead)
+            self._ahead = None
+        for found in self._events:
+            if found[1] > last:
+                self._ahead = found
+                break
+            verification.apply(*found)
