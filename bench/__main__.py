@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import argparse
 
-from bench import change_cost, discovery, fold, keyframe, lag, latency, listen, recover
+from bench import (
+    bootstrap,
+    change_cost,
+    discovery,
+    fanout,
+    fold,
+    keyframe,
+    lag,
+    latency,
+    listen,
+    pilots,
+    recover,
+    replay,
+    retention,
+)
 
 BENCHMARKS = {
     "fold": fold.run,
@@ -15,9 +29,14 @@ BENCHMARKS = {
     "discovery": discovery.run,
     "recover": recover.run,
     "lag": lag.run,
+    "fanout": fanout.run,
+    "pilots": pilots.run,
+    "bootstrap": bootstrap.run,
+    "replay": replay.run,
+    "retention": retention.run,
 }
 
-ALSO_CALLED = {"memory": "recover"}
+ALSO_CALLED = {"memory": "recover", "gateway-scale": "pilots"}
 """What one benchmark measures beside what it is called for."""
 
 

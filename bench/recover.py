@@ -52,7 +52,7 @@ def _measure(folder: Path, services: int) -> None:
     kafka = start_kafka(folder)
     kafka.wait()
     kafka.renew_topics()
-    _write_log(kafka, services)
+    write_log(kafka, services)
     processes = Processes(folder, kafka, NacosServer(kafka.child, 1), [], group="recover")
     instances = services * INSTANCES
     try:
@@ -99,7 +99,8 @@ def _instance(number: int) -> Instance:
     )
 
 
-def _write_log(kafka: KafkaServer, services: int) -> None:
+def write_log(kafka: KafkaServer, services: int) -> None:
+    """A log of so many services, in as many namespaces as there are."""
     encode = codecs().registry_event.encode
     producer = Producer({"bootstrap.servers": kafka.servers, "linger.ms": 50, "compression.type": "lz4"})
     sequences = dict.fromkeys(range(PARTITIONS), 0)

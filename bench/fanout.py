@@ -1,0 +1,69 @@
+"""Rounds of pushes to many streams, against a bare grpc.aio server that sends the same bytes.
+
+Each server is a process of its own, and so are the clients. A round is over when every client has acknowledged.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.fanout_server import SHAPES
+from shiplog.local_stack.child import Child
+from tests.harness.servers import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_ROUND = 2_000_000_000
+"""Bytes of one round; more would measure the machine's memory."""
+
+
+def run(*, quick: bool) -> None:
+    """Prints rounds a second of both, and their ratio, for each size and number of streams."""
+    for shape, size in SHAPES.items():
+        for streams in (1, 10) if quick else (1, 10, 100, 1000):
+            if size * streams > MAX_ROUND:
+                print(
+                    f"    {shape:8} to {streams:5,} streams: not measured, {size * streams / 1e9:.0f} GB a round"
+                )
+                continue
+            rates = {server: _rate(server, shape, streams) for server in ("bare", "shiplog", "bare", "shiplog")}
+            again = {server: _rate(server, shape, streams) for server in ("bare", "shiplog")}
+            best = {server: max(rate, again[server]) for server, rate in rates.items()}
+            print(
+                f"    {shape:8} to {streams:5,} streams: bare {best['bare'] * streams:10,.1f} pushes/s, "
+                f"shiplog {best['shiplog'] * streams:10,.1f}: {best['shiplog'] / best['bare']:.0%}",
+                flush=True,
+            )
+
+
+def _rate(server: str, shape: str, streams: int) -> float:
+    with tempfile.TemporaryDirectory(prefix="shiplog-bench-") as name:
+        folder, port = Path(name), free_port()
+        result = folder / "result.txt"
+        command = ["-m", "bench.fanout_server", server, shape, str(streams), str(port), str(result)]
+        fleet = ["-m", "bench.fleet", f"127.0.0.1:{port}", str(streams), str(folder / "out.txt")]
+        if shape == "delta":
+            fleet.append("incremental")
+        with _child(folder, "server", command) as child, _child(folder, "fleet", fleet):
+            deadline = time.monotonic() + 120
+            while not result.exists():
+                if time.monotonic() > deadline or not child.running:
+                    raise RuntimeError(f"no result: {child.log_tail()}")
+                time.sleep(0.05)
+            return float(result.read_text())
+
+
+@contextmanager
+def _child(folder: Path, name: str, arguments: list[str]) -> Iterator[Child]:
+    child = Child(name=name, command=[sys.executable, *arguments], log=folder / f"{name}.log")
+    child.start()
+    try:
+        yield child
+    finally:
+        child.kill()
