@@ -4,6 +4,16 @@ A client subscribes to a type as a whole, by naming nothing in its first request
 by name. What it has from before it says in its first request. A request with a nonce answers a push; one
 without may come at any time, to subscribe or unsubscribe. A name that is subscribed to is answered even if the
 client had it, or if there is no such resource: that is said as its removal.
+
+                      subscribe             unsubscribe          ACK, NACK            new version
+    of everything     answer the names      ask no more of them  as any watch         send the difference
+      with `*`        -                     go over to names     -                    -
+    of names          answer the names      ask no more of them  told, or not told    send those that differ
+      with `*`        send all the rest     -                    -                    -
+    of nothing left   answer the names      -                    -                    nothing
+
+One message is on its way; what comes meanwhile waits for its answer. Who let go of everything and wants it again
+has to connect again: what it kept of a push that was on its way then can't be known.
 """
 
 from __future__ import annotations
@@ -84,7 +94,7 @@ class DeltaWatch(Watch):
                 self.asked_for.add(name)
         for name in without:
             if name == WILDCARD and self.wildcard:
-                self.wildcard, self.gave_up_all = False, True
+                self._give_up_all()
             self.names.discard(name)
             self.asked_for.discard(name)
             self.told.pop(name, None)
@@ -101,6 +111,12 @@ class DeltaWatch(Watch):
         self.acknowledged = self.refused = None
         self.pending_whole = False  # what is on its way may be kept in part only
         self.has = {name: version for name, version in self.told.items() if version} or None
+
+    def _give_up_all(self) -> None:
+        self.wildcard, self.gave_up_all = False, True
+        # Pushes of all told of those subscribed to by name as well, and one may still be on its way.
+        self.told.clear()
+        self.compared = None
 
     def next(self, present: str) -> bool:
         """As for any watch; names that were just subscribed to are due even at the same version."""
