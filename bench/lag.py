@@ -10,7 +10,6 @@ import itertools
 import random
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,7 +135,7 @@ def changes() -> Iterator[RegistryBody]:
         key = dice.choice(keys)
         known = dict(stated[key].instances)
         chosen = dice.choice(list(known))
-        known[chosen] = replace(known[chosen], weight=float(dice.randrange(1, 1000)))
+        known[chosen] = known[chosen]._replace(weight=float(dice.randrange(1, 1000)))
         delta, stated[key] = diff(key, stated[key], Observation(visible=tuple(known.values())))
         if delta is not None:
             yield delta

@@ -140,7 +140,14 @@ class MaterializerSettings(Section):
     instance: str = Field(default="", description="unique and stable per process; empty: host name and admin port")
     guard: GuardSettings = GuardSettings()
     expected: ExpectedSettings = ExpectedSettings()
-    max_batch: int = Field(default=5000, ge=1)
+    max_batch: int = Field(
+        default=20_000, ge=1, description="events folded before they are published, when so many wait"
+    )
+    max_poll_s: float = Field(
+        default=300.0,
+        ge=6,
+        description="between two reads; a process that is busy for longer loses its partitions",
+    )
     idle_commit_s: float = Field(default=10.0, gt=0, description="how often offsets move when nothing changes")
     transaction_timeout_s: float = Field(default=10.0, gt=1)
     admin: AdminSettings = AdminSettings(port=9913)

@@ -13,13 +13,14 @@ import json
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from schemas import control, events, records
 from schemas.errors import UndecodableRecordError
+from schemas.event_reader import EventReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,12 +66,22 @@ def _superseded(name: str) -> dict[bytes, str]:
     return {_fingerprint(text): text for text in texts}
 
 
+class _Writer(NamedTuple):
+    """A header's size, the schema that it names, and whether that is the present one."""
+
+    header_size: int
+    schema: Any
+    is_present: bool
+
+
 @dataclass(slots=True, kw_only=True)
 class AvroCodec(Generic[T]):
     """Encodes and decodes one kind of record.
 
     With a schema registry values are written in Confluent's format under `subject`, else in the single-object
     encoding. Not bound to a thread; the schema registry is asked once per schema.
+
+    `shortcut` reads what was written with the present schema, from an offset to the end; None when it can't.
     """
 
     name: str
@@ -78,8 +89,9 @@ class AvroCodec(Generic[T]):
     from_avro: Callable[[dict[str, Any]], T]
     registry: SchemaRegistry | None = None
     subject: str = ""
+    shortcut: Callable[[bytes, int], T | None] | None = None
     _header: bytes = field(default=b"", init=False)
-    _writers: dict[bytes, Any] = field(default_factory=dict, init=False)
+    _writers: dict[bytes, _Writer] = field(default_factory=dict, init=False)
 
     def encode(self, value: T) -> bytes:
         """The record's bytes, header included."""
@@ -96,13 +108,17 @@ class AvroCodec(Generic[T]):
         """
         if not data:
             raise UndecodableRecordError("empty_value", "a record without a value")
-        header, writer = self._writer_schema(data)
+        header = data[:10] if data[0] == _SINGLE_OBJECT[0] else data[:5]
+        size, writer, is_present = self._writers.get(header) or self._written_with(header)
+        if is_present and self.shortcut is not None:
+            found = self.shortcut(data, size)
+            if found is not None:
+                return found
         source = io.BytesIO(data)
-        source.seek(header)
-        present = _parsed(schema_text(self.name))
+        source.seek(size)
         try:
             value = fastavro.schemaless_reader(
-                source, writer, None if writer is present else present, return_record_name=True
+                source, writer, None if is_present else _parsed(schema_text(self.name)), return_record_name=True
             )
             if source.tell() != len(data):
                 raise UndecodableRecordError("trailing_bytes", f"{len(data) - source.tell()} after the record")
@@ -120,12 +136,12 @@ class AvroCodec(Generic[T]):
             self._header = _CONFLUENT + self.registry.id_of(self.subject, text).to_bytes(4, "big")
         return self._header
 
-    def _writer_schema(self, data: bytes) -> tuple[int, Any]:
-        header = data[:10] if data[:2] == _SINGLE_OBJECT else data[:5]
-        known = self._writers.get(header)
-        if known is None:
-            known = self._writers[header] = self._find_schema(header)
-        return len(header), known
+    def _written_with(self, header: bytes) -> _Writer:
+        """What a header says, which was not met before."""
+        schema = self._find_schema(header)
+        known = _Writer(len(header), schema, is_present=schema is _parsed(schema_text(self.name)))
+        self._writers[header] = known
+        return known
 
     def _find_schema(self, header: bytes) -> Any:
         text = schema_text(self.name)
@@ -160,7 +176,10 @@ def codecs(registry: SchemaRegistry | None = None) -> Codecs:
     """All codecs, writing Confluent's format when there is a schema registry."""
 
     def codec(
-        name: str, to_avro: Callable[[T], dict[str, Any]], from_avro: Callable[[dict[str, Any]], T]
+        name: str,
+        to_avro: Callable[[T], dict[str, Any]],
+        from_avro: Callable[[dict[str, Any]], T],
+        shortcut: Callable[[bytes, int], T | None] | None = None,
     ) -> AvroCodec[T]:
         # Confluent's "record name" strategy: one topic may hold several records.
         subject = json.loads(schema_text(name))
@@ -170,10 +189,11 @@ def codecs(registry: SchemaRegistry | None = None) -> Codecs:
             from_avro=from_avro,
             registry=registry,
             subject=f"{subject['namespace']}.{subject['name']}",
+            shortcut=shortcut,
         )
 
     return Codecs(
-        registry_event=codec("registry_event", events.to_avro, events.from_avro),
+        registry_event=codec("registry_event", events.to_avro, events.from_avro, EventReader().read),
         control_event=codec("control_event", control.to_avro, control.from_avro),
         resource=codec("resource_record", records.resource_to_avro, records.resource_from_avro),
         manifest=codec("manifest", records.manifest_to_avro, records.manifest_from_avro),

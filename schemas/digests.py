@@ -20,19 +20,25 @@ SERVICE_DIGEST_MODULUS = 1 << 63
 SNAPSHOT_DIGEST_MODULUS = 1 << 128
 
 
-def instance_digest(instance: Instance) -> int:
+def instance_digest(instance: Instance, metadata_text: str | None = None) -> int:
     """The hash of everything Nacos says of an instance, below 2^63.
 
-    Every text is preceded by its length, so no two instances write the same bytes.
+    Every text is preceded by its length, so no two instances write the same bytes. `metadata_text` is that of its
+    metadata, where the caller has it.
     """
-    metadata = instance.metadata
-    head = (
-        f"{len(instance.ip)}:{instance.ip}{instance.port};{len(instance.cluster)}:{instance.cluster}"
-        f"{instance.weight!r};{instance.healthy:d}{instance.enabled:d}{instance.ephemeral:d}"
-    )
-    labels = "".join([f"{len(k)}:{k}{len(v)}:{v}" for k, v in sorted(metadata.items())])
-    text = (head + labels).encode("utf-8", "surrogatepass")
+    ip, port, cluster, weight, healthy, enabled, ephemeral, metadata = instance
+    if metadata_text is None:
+        metadata_text = text_of_metadata(metadata)
+    text = (
+        f"{len(ip)}:{ip}{port};{len(cluster)}:{cluster}{weight!r};"
+        f"{'1' if healthy else '0'}{'1' if enabled else '0'}{'1' if ephemeral else '0'}{metadata_text}"
+    ).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def text_of_metadata(metadata: dict[str, str]) -> str:
+    """Metadata as an instance's hash takes it in, in the order of its keys."""
+    return "".join([f"{len(k)}:{k}{len(v)}:{v}" for k, v in sorted(metadata.items())])
 
 
 def service_digest(instances: Iterable[Instance]) -> int:

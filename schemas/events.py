@@ -28,11 +28,12 @@ class InstanceKey(NamedTuple):
     cluster: str
 
 
+_new_key = tuple.__new__
 _PORTS = tuple(range(65536))
 
 
 def shared_port(port: int) -> int:
-    """The number, the same object each time."""
+    """The number, the same object each time: keys are kept a million times."""
     return _PORTS[port] if 0 <= port < 65536 else port
 
 
@@ -58,9 +59,8 @@ class Link(StrEnum):
     BLIND = "BLIND"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instance:
-    """One instance of a service, as Nacos knows it."""
+class Instance(NamedTuple):
+    """One instance of a service, as Nacos knows it. Its metadata may be shared: nobody changes it."""
 
     ip: str
     port: int
@@ -73,8 +73,8 @@ class Instance:
 
     @property
     def key(self) -> InstanceKey:
-        """What tells it apart within its service; kept a million times, so what is equal is one object."""
-        return InstanceKey(self.ip, shared_port(self.port), intern(self.cluster))
+        """What tells it apart within its service."""
+        return _new_key(InstanceKey, self[:3])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +84,7 @@ class SyncStarted:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceState:
+class ServiceState(NamedTuple):
     """All instances of a service."""
 
     key: ServiceKey
@@ -93,14 +92,13 @@ class ServiceState:
     protect_threshold: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceDelta:
+class ServiceDelta(NamedTuple):
     """What changed in a service; `count` and `digest` are of all its instances afterwards."""
 
     key: ServiceKey
     upserts: tuple[Instance, ...]
     removals: tuple[InstanceKey, ...]
-    count: int
+    count: int  # type: ignore[assignment]  # hides the method of tuples, which nobody wants of it
     digest: int
 
 
@@ -162,8 +160,7 @@ RegistryBody = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegistryEvent:
+class RegistryEvent(NamedTuple):
     """A fact and where it stands: session and sequence order it, `observed_at` is in microseconds (UTC).
 
     Of two sessions of a datacenter and partition, the one with the higher epoch is the newer tenure.
@@ -259,12 +256,16 @@ def _body_to_avro(body: RegistryBody) -> dict[str, Any]:
             return {"link": link.value, "detail": detail}
 
 
+def _instance_from_avro(value: dict[str, Any]) -> Instance:
+    return Instance(**value | {"port": shared_port(value["port"]), "cluster": intern(value["cluster"])})
+
+
 def _body_from_avro(name: str, v: dict[str, Any]) -> RegistryBody:
     match name.removeprefix(_RECORD):
         case "ServiceDelta":
             return ServiceDelta(
                 key=ServiceKey(v["group"], v["service"]),
-                upserts=tuple(Instance(**i) for i in v["upserts"]),
+                upserts=tuple(_instance_from_avro(i) for i in v["upserts"]),
                 removals=tuple(InstanceKey(**r) for r in v["removals"]),
                 count=v["count"],
                 digest=v["digest"],
@@ -272,7 +273,7 @@ def _body_from_avro(name: str, v: dict[str, Any]) -> RegistryBody:
         case "ServiceState":
             return ServiceState(
                 key=ServiceKey(v["group"], v["service"]),
-                instances=tuple(Instance(**i) for i in v["instances"]),
+                instances=tuple(_instance_from_avro(i) for i in v["instances"]),
                 protect_threshold=v["protect_threshold"],
             )
         case "Heartbeat":

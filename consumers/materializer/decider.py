@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 
 class Decider:
-    """New decisions are carried out where they arrive, releases of earlier folds where they were then."""
+    """New decisions are carried out where they arrive, releases of earlier folds where they were then.
+
+    `scheduled` are those releases that are still to come.
+    """
 
     def __init__(self, state: PartitionState) -> None:
         self._state = state
-        self._scheduled: list[Decision] = []
+        self.scheduled: list[Decision] = []
 
     def decide(self, offset: int, event: ControlEvent) -> None:
         """Carries out the decision that stands at that offset of the control topic."""
@@ -43,17 +46,17 @@ class Decider:
 
     def schedule(self, releases: Iterable[Decision]) -> None:
         """Releases that an earlier fold carried out."""
-        self._scheduled = sorted(releases, key=lambda decision: decision.offset)
+        self.scheduled = sorted(releases, key=lambda decision: decision.offset)
 
     def carry_out_scheduled(self, topic: str, offset: int) -> None:
         """Carries out those that came right after the event at that offset, whatever became of the event."""
-        for decision in list(self._scheduled):
+        for decision in list(self.scheduled):
             body = decision.event.body
             if not isinstance(body, Release):
                 continue
             datacenter = self._state.datacenters.get(body.datacenter)
             if datacenter is not None and datacenter.topic == topic and decision.position.get(topic) == offset:
-                self._scheduled.remove(decision)
+                self.scheduled.remove(decision)
                 self._release(decision, body)
 
     def _release(self, decision: Decision, release: Release) -> None:

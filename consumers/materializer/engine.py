@@ -86,6 +86,7 @@ class Engine:
                 "partition.assignment.strategy": "range",
                 "session.timeout.ms": 6000,
                 "heartbeat.interval.ms": 1500,
+                "max.poll.interval.ms": int(settings.max_poll_s * 1000),
                 "topic.metadata.refresh.interval.ms": 10_000,  # when another datacenter's topic appears
                 "queued.max.messages.kbytes": 16_384,
                 **LARGE_RECORDS,
@@ -338,6 +339,7 @@ class Engine:
     def _publish(self, quarantined: list[Quarantined]) -> None:
         """Commits what the batch changed; offsets alone only now and then."""
         for partition in self._partitions.values():
+            partition.count_applied()
             if partition.recovering and partition.has_caught_up():
                 self._recover(partition, quarantined)
         updates = self._updates()

@@ -20,7 +20,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from consumers.materializer.conversion.endpoint import fold_instance
+from consumers.materializer.conversion.endpoint import EndpointConverter
 from consumers.materializer.decider import Decider
 from consumers.materializer.fold_state import (
     DatacenterState,
@@ -31,8 +31,7 @@ from consumers.materializer.fold_state import (
 )
 from consumers.materializer.folded_item import fold_item, holds_resources
 from consumers.materializer.folded_service import FoldedService
-from consumers.materializer.guard import Guard, Keyframe, Place
-from schemas.digests import SERVICE_DIGEST_MODULUS
+from consumers.materializer.guard import NOWHERE, Guard, Keyframe, Place
 from schemas.events import (
     ConfigGone,
     ConfigKey,
@@ -71,6 +70,10 @@ class Outcome(StrEnum):
     BEFORE_KEYFRAME = "before_keyframe"
 
 
+# Reading a member of an enumeration takes as long as five attributes, and every event does it several times.
+_APPLIED, _BLIND = Outcome.APPLIED, Link.BLIND
+
+
 class Fold:
     """Applies events to a partition's state, one at a time, in log order; its `decider` decisions in between.
 
@@ -80,7 +83,8 @@ class Fold:
     def __init__(self, settings: ConversionSettings, guard: GuardSettings) -> None:
         self._settings = settings
         self._guard = guard
-        self._guarded: set[Place] = set()
+        self._guarded: frozenset[Place] = NOWHERE
+        self._touched = Touched()
         self._default_port_name = settings.protocol.lower()
         self.faults: list[tuple[ConfigKey, BadItemError]] = []
         self.state = PartitionState()
@@ -89,77 +93,69 @@ class Fold:
     def apply(self, topic: str, offset: int, event: RegistryEvent) -> Outcome:
         """Folds in the event that stands at that offset of its topic."""
         self.state.positions[topic] = offset
-        outcome = self._apply(topic, offset, event)
-        self.decider.carry_out_scheduled(topic, offset)
+        datacenter = self.state.datacenters.get(event.datacenter)
+        refusal: Outcome | None = None
+        if datacenter is None:
+            datacenter = self.state.datacenters[event.datacenter] = self._first_session(topic, event)
+        elif (
+            event.sequence == datacenter.sequence + 1
+            and event.session == datacenter.session
+            and event.epoch == datacenter.epoch
+        ):
+            datacenter.sequence = event.sequence
+        else:
+            refusal = _change_session(datacenter, topic, event)
+        outcome = refusal or self._apply(datacenter, topic, offset, event)
+        if self.decider.scheduled:
+            self.decider.carry_out_scheduled(topic, offset)
         return outcome
 
-    def _apply(self, topic: str, offset: int, event: RegistryEvent) -> Outcome:
-        datacenter, refusal = self._enter_session(topic, event)
-        if datacenter is None:
-            return refusal
-        datacenter.observed_at = max(datacenter.observed_at, event.observed_at)
-        body = event.body
-        self._guarded = datacenter.guard.tick(event.observed_at, blind=datacenter.link is Link.BLIND)
+    def _apply(self, datacenter: DatacenterState, topic: str, offset: int, event: RegistryEvent) -> Outcome:
+        observed_at, body, guard, outcome = event.observed_at, event.body, datacenter.guard, _APPLIED
+        datacenter.observed_at = max(datacenter.observed_at, observed_at)
+        self._guarded = guard.tick(observed_at, blind=datacenter.link is _BLIND)
         if isinstance(body, Heartbeat):
             datacenter.link = body.link
-            outcome = Outcome.APPLIED
         else:
             namespace = datacenter.namespaces.get(event.namespace)
             if namespace is None:
                 namespace = datacenter.namespaces[event.namespace] = NamespaceState(first_offset=offset)
-            outcome, touched = self._apply_body(datacenter, namespace, event, offset)
-            if touched:
-                self.state.touch(event.namespace, topic, offset, event.observed_at, touched)
-        self.state.note_guarded(datacenter, self._guarded, topic, offset, event.observed_at)
+            touched = self._touched
+            if namespace.complete and isinstance(body, ServiceDelta):  # nearly always
+                outcome = self._apply_delta(event, datacenter, namespace, body, touched.services)
+            else:
+                outcome = self._apply_body(datacenter, namespace, event, offset)
+            if touched.services or touched.resources:
+                if namespace.complete:
+                    self.state.touch(event.namespace, topic, offset, observed_at, touched)
+                # Nothing of it shows before the keyframe is whole, which touches all there is.
+                touched.clear()
+        if self._guarded or guard.has_opened:
+            self.state.note_guarded(datacenter, self._guarded, topic, offset, observed_at)
         return outcome
 
-    def _enter_session(
-        self, topic: str, event: RegistryEvent
-    ) -> tuple[DatacenterState, Outcome] | tuple[None, Outcome]:
-        """The datacenter's state when the event is the next of its newest session; else why it is passed over."""
-        datacenter = self.state.datacenters.get(event.datacenter)
-        if datacenter is None:
-            datacenter = self.state.datacenters[event.datacenter] = DatacenterState(
-                topic=topic,
-                session=event.session,
-                epoch=event.epoch,
-                sequence=event.sequence,
-                guard=Guard(self._guard),
-            )
-            return datacenter, Outcome.APPLIED
-        if event.epoch < datacenter.epoch or (
-            event.epoch == datacenter.epoch and event.session != datacenter.session
-        ):
-            return None, Outcome.ZOMBIE
-        if event.epoch > datacenter.epoch:
-            # Half a keyframe of the former session will never be completed.
-            for namespace in datacenter.namespaces.values():
-                namespace.sync = None
-            datacenter.session, datacenter.epoch, datacenter.topic = event.session, event.epoch, topic
-            hole = event.sequence != 0
-        elif event.sequence <= datacenter.sequence:
-            return None, Outcome.DUPLICATE
-        else:
-            hole = event.sequence != datacenter.sequence + 1
-        if hole:
-            for namespace in datacenter.namespaces.values():
-                namespace.suspect = True
-                namespace.sync = None
-        datacenter.sequence = event.sequence
-        return datacenter, Outcome.APPLIED
+    def _first_session(self, topic: str, event: RegistryEvent) -> DatacenterState:
+        """The state of a datacenter that was not heard of before."""
+        return DatacenterState(
+            topic=topic,
+            session=event.session,
+            epoch=event.epoch,
+            sequence=event.sequence,
+            guard=Guard(self._guard),
+            endpoints=EndpointConverter(self._settings, event.datacenter),
+        )
 
     def _apply_body(
         self, datacenter: DatacenterState, namespace: NamespaceState, event: RegistryEvent, offset: int
-    ) -> tuple[Outcome, Touched]:
-        """Applies the event; what became of it, and what content it touched."""
+    ) -> Outcome:
+        """Applies the event, and notes what content it touched; what became of it."""
         body = event.body
         if not namespace.complete and namespace.sync is None and not isinstance(body, SyncStarted | NamespaceGone):
             # A recovery that begins at another namespace's keyframe: this one's is still to come.
-            return Outcome.BEFORE_KEYFRAME, Touched()
-        outcome = Outcome.APPLIED
-        touched = Touched()
+            return Outcome.BEFORE_KEYFRAME
+        outcome, touched = _APPLIED, self._touched
         match body:
-            case ServiceDelta(key=key):
+            case ServiceDelta():
                 outcome = self._apply_delta(event, datacenter, namespace, body, touched.services)
             case ServiceState(key=key):
                 if namespace.sync is not None:
@@ -194,10 +190,7 @@ class Fold:
                 namespace.gone = True
                 if not datacenter.guard.holds_of(event.namespace):
                     del datacenter.namespaces[event.namespace]
-        if not namespace.complete:
-            # Nothing of it shows before the keyframe is whole, which touches all there is.
-            touched.clear()
-        return outcome, touched
+        return outcome
 
     def _apply_delta(
         self,
@@ -207,30 +200,24 @@ class Fold:
         body: ServiceDelta,
         touched: set[ServiceKey],
     ) -> Outcome:
-        service = namespace.services.get(body.key)
+        key = body.key
+        service = namespace.services.get(key)
         if service is None:
-            service = namespace.services[body.key] = FoldedService(self._default_port_name)
-        instances = service.instances
-        replacements: dict[InstanceKey, FoldedInstance | None] = dict.fromkeys(body.removals)
+            service = namespace.services[key] = FoldedService(self._default_port_name)
+        changes: dict[InstanceKey, FoldedInstance | None] = dict.fromkeys(body.removals)
+        convert = datacenter.endpoints.convert
         for upsert in body.upserts:
-            replacements[upsert.key] = fold_instance(self._settings, event.datacenter, upsert, service.port_name)
-        changed = False
-        digest = service.digest
-        for key, folded in replacements.items():
-            former = instances.get(key)
-            digest += (0 if folded is None else folded.digest) - (0 if former is None else former.digest)
-            # The hash aside: what Nacos says may change without changing what Pilots see.
-            changed = changed or (former and former[1:]) != (folded and folded[1:])
-        service.digest = digest % SERVICE_DIGEST_MODULUS
-        transition = service.replace(replacements, service.protect_threshold)
-        if changed:
+            changes[upsert.key] = convert(upsert, service.port_name)
+        transition = service.replace(changes, service.protect_threshold)
+        if transition.is_seen:
             service.part = None
-            touched.add(body.key)
-        self._note(event, datacenter, body.key, service, transition)
-        if len(instances) != body.count or service.digest != body.digest:
+            touched.add(key)
+        if transition.lost or transition.listed:
+            self._note(event, datacenter, key, service, transition)
+        if service.digest != body.digest or len(service.instances) != body.count:
             namespace.suspect = True
             return Outcome.MISMATCH
-        return Outcome.APPLIED
+        return _APPLIED
 
     def _apply_state(
         self,
@@ -242,10 +229,8 @@ class Fold:
     ) -> None:
         service = namespace.services.get(body.key)
         port_name = self._default_port_name if service is None else service.port_name
-        instances = {
-            instance.key: fold_instance(self._settings, event.datacenter, instance, port_name)
-            for instance in body.instances
-        }
+        convert = datacenter.endpoints.convert
+        instances = {instance.key: convert(instance, port_name) for instance in body.instances}
         if (
             service is not None
             and service.protect_threshold == body.protect_threshold
@@ -258,10 +243,10 @@ class Fold:
             key: None for key in service.instances if key not in instances
         }
         transition = service.replace(removals | instances, body.protect_threshold)
-        service.digest = sum(one.digest for one in instances.values()) % SERVICE_DIGEST_MODULUS
         service.part = None
         touched.add(body.key)
-        self._note(event, datacenter, body.key, service, transition)
+        if transition.lost or transition.listed:
+            self._note(event, datacenter, body.key, service, transition)
 
     def _remove(
         self,
@@ -275,7 +260,8 @@ class Fold:
         if service is not None:
             touched.add(key)
             transition = service.replace(dict.fromkeys(service.instances), service.protect_threshold)
-            self._note(event, datacenter, key, service, transition)
+            if transition.lost:
+                self._note(event, datacenter, key, service, transition)
 
     def _apply_item(
         self, name: Namespace, namespace: NamespaceState, body: ConfigState, touched: set[ResourceId]
@@ -306,10 +292,9 @@ class Fold:
         transition: Transition,
     ) -> None:
         """Tells the guard."""
-        lost, listed, difference = transition
-        if lost or listed:
-            place = Place(event.namespace, key)
-            self._guarded |= datacenter.guard.change(place, lost, listed, difference, service.port_name)
+        _, lost, listed, difference = transition
+        place = Place(event.namespace, key)
+        self._guarded |= datacenter.guard.change(place, lost, listed, difference, service.port_name)
 
     def _complete(
         self,
@@ -339,6 +324,31 @@ class Fold:
         reproduced = [n for n, one in enumerate(namespace.keyframes) if datacenter.guard.is_reproduced(one)]
         del namespace.keyframes[: max(reproduced, default=0)]
         return Outcome.APPLIED
+
+
+def _change_session(datacenter: DatacenterState, topic: str, event: RegistryEvent) -> Outcome | None:
+    """Where an event is not the next of the datacenter's session: a newer one begins, or there is a hole in it.
+
+    Why the event is passed over; None when it counts.
+    """
+    if event.epoch < datacenter.epoch or (event.epoch == datacenter.epoch and event.session != datacenter.session):
+        return Outcome.ZOMBIE
+    if event.epoch > datacenter.epoch:
+        # Half a keyframe of the former session will never be completed.
+        for namespace in datacenter.namespaces.values():
+            namespace.sync = None
+        datacenter.session, datacenter.epoch, datacenter.topic = event.session, event.epoch, topic
+        hole = event.sequence != 0
+    elif event.sequence <= datacenter.sequence:
+        return Outcome.DUPLICATE
+    else:
+        hole = event.sequence != datacenter.sequence + 1
+    if hole:
+        for namespace in datacenter.namespaces.values():
+            namespace.suspect = True
+            namespace.sync = None
+    datacenter.sequence = event.sequence
+    return None
 
 
 def _remove_item(namespace: NamespaceState, key: ConfigKey, touched: set[ResourceId]) -> None:

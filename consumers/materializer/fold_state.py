@@ -12,7 +12,9 @@ from schemas.events import Datacenter, Link
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
 
+    from consumers.materializer.conversion.endpoint import EndpointConverter
     from consumers.materializer.folded_item import FoldedItem, ResourceId
     from consumers.materializer.folded_service import FoldedService
     from consumers.materializer.guard import Guard, Keyframe, Lost
@@ -56,6 +58,7 @@ class DatacenterState:
     epoch: int
     sequence: int
     guard: Guard
+    endpoints: EndpointConverter
     link: Link = Link.LIVE
     observed_at: int = 0
     namespaces: dict[Namespace, NamespaceState] = field(default_factory=dict)
@@ -83,12 +86,14 @@ class Touched:
     def add(self, other: Touched) -> None:
         """Those too."""
         self.services |= other.services
-        self.resources |= other.resources
+        if other.resources:
+            self.resources |= other.resources
 
     def clear(self) -> None:
         """None any more."""
         self.services.clear()
-        self.resources.clear()
+        if self.resources:
+            self.resources.clear()
 
 
 @dataclass(slots=True)
@@ -112,13 +117,15 @@ class PartitionState:
 
     def touch(self, namespace: Namespace, topic: str, offset: int, observed_at: int, touched: Touched) -> None:
         """What stands at that offset changed content of the namespace: its version moves."""
-        changes = self.changes.setdefault(namespace, NamespaceChanges())
+        changes = self.changes.get(namespace)
+        if changes is None:
+            changes = self.changes[namespace] = NamespaceChanges()
         changes.version[topic] = offset
         changes.observed_at = observed_at
         changes.dirty.add(touched)
 
     def note_guarded(
-        self, datacenter: DatacenterState, places: set[Place], topic: str, offset: int, observed_at: int
+        self, datacenter: DatacenterState, places: AbstractSet[Place], topic: str, offset: int, observed_at: int
     ) -> None:
         """Services that look different because a hold began or ended; they may be another namespace's."""
         if datacenter.guard.has_opened:
@@ -177,7 +184,8 @@ class PartitionState:
 
     def held(self, datacenter: Datacenter, namespace: Namespace, key: ServiceKey) -> dict[InstanceKey, Lost]:
         """The endpoints of a service that its guard keeps."""
-        return self.datacenters[datacenter].guard.held(Place(namespace, key))
+        guard = self.datacenters[datacenter].guard
+        return guard.held(Place(namespace, key)) if guard.holds else {}
 
     def of_namespace(self, namespace: Namespace) -> dict[Datacenter, NamespaceState]:
         """The namespace in each datacenter that has it, in the order of their names."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from consumers.materializer.conversion.endpoint import ENABLED, HEALTHY, LISTABLE, rename_port
+from consumers.materializer.conversion.endpoint import ENABLED, HEALTHY, LISTABLE, NAMED, rename_port
+from schemas.digests import SERVICE_DIGEST_MODULUS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from consumers.materializer.conversion.endpoint import FoldedInstance
     from schemas.events import InstanceKey
@@ -16,11 +17,18 @@ if TYPE_CHECKING:
 
 
 class Transition(NamedTuple):
-    """What a change did to the endpoints that Pilots get: those lost, as they were, those new, how many more."""
+    """What a change did to the endpoints that Pilots get: those lost, as they were, those new, how many more.
 
-    lost: dict[InstanceKey, FoldedInstance]
-    listed: list[InstanceKey]
+    `is_seen` says whether Pilots would see any of it: what Nacos says may change without that.
+    """
+
+    is_seen: bool
+    lost: Mapping[InstanceKey, FoldedInstance]
+    listed: Sequence[InstanceKey]
     difference: int
+
+
+_UNSEEN, _SEEN = Transition(False, {}, (), 0), Transition(True, {}, (), 0)
 
 
 class Ports(NamedTuple):
@@ -47,6 +55,7 @@ class FoldedService:
     part: Part | None = None
     part_is_named: bool = False
     ports: Ports | None = None
+    _named: int = 0
     _enabled: int = 0
     _healthy: int = 0
     _enabled_listable: int = 0
@@ -75,17 +84,42 @@ class FoldedService:
     def replace(
         self, changes: Mapping[InstanceKey, FoldedInstance | None], protect_threshold: float
     ) -> Transition:
-        """Puts each instance in the place of the one with its key; None removes. The digest is the caller's."""
+        """Puts each instance in the place of the one with its key; None removes. The digest follows."""
+        instances, digest = self.instances, self.digest
+        is_seen, is_moved, has_other_ports = False, protect_threshold != self.protect_threshold, False
+        for key, now in changes.items():
+            former = instances.get(key)
+            if former is None or now is None:
+                digest += (0 if now is None else now.digest) - (0 if former is None else former.digest)
+                is_moved = True
+                is_seen = is_seen or former is not now
+            else:
+                digest += now.digest - former.digest
+                if former[2:] != now[2:]:
+                    is_seen = has_other_ports = True
+                    is_moved = is_moved or former.flags != now.flags
+                elif former.endpoint != now.endpoint:
+                    is_seen = True
+        self.digest = digest % SERVICE_DIGEST_MODULUS
+        if is_moved:
+            return self._move(changes, protect_threshold, is_seen=is_seen)
+        instances.update(changes)  # type: ignore[arg-type]  # there is no removal among them
+        if has_other_ports or len(instances) == 1:
+            for now in changes.values():
+                self._note_ports(now)  # type: ignore[arg-type]
+        return _SEEN if is_seen else _UNSEEN
+
+    def _move(
+        self, changes: Mapping[InstanceKey, FoldedInstance | None], protect_threshold: float, *, is_seen: bool
+    ) -> Transition:
+        """As `replace`, where instances come or go, or are given out from now on or no longer."""
         instances, was, count = self.instances, self.protected, self.count
         changed = [(key, instances.get(key), now) for key, now in changes.items()]
         for key, former, now in changed:
             if former is not None:
-                if now is not None and now.flags == former.flags:
-                    instances[key] = now
-                    self._note_ports(now)
-                    continue
                 self._add(former.flags, -1)
-                del instances[key]
+                if now is None:
+                    del instances[key]
             if now is not None:
                 self._add(now.flags, 1)
                 instances[key] = now
@@ -103,7 +137,12 @@ class FoldedService:
                 lost[key] = former
             elif after and not before:
                 listed.append(key)
-        return Transition(lost, listed, self.count - count)
+        return Transition(is_seen, lost, listed, self.count - count)
+
+    @property
+    def may_be_named(self) -> bool:
+        """Whether the address of any instance is a host name."""
+        return self._named > 0
 
     def use_port_name(self, port_name: str) -> None:
         """Renames the logical port in every endpoint."""
@@ -125,6 +164,8 @@ class FoldedService:
             self.ports = None
 
     def _add(self, flags: int, sign: int) -> None:
+        if flags & NAMED:
+            self._named += sign
         if not flags & ENABLED:
             return
         listable = sign if flags & LISTABLE else 0

@@ -59,6 +59,9 @@ class Place(NamedTuple):
     service: ServiceKey
 
 
+NOWHERE: frozenset[Place] = frozenset()
+
+
 class Lost(NamedTuple):
     """An endpoint that is no longer listed: when, and as it was; `port_name` is what it calls the logical port."""
 
@@ -151,22 +154,27 @@ class Guard:
     _swept_at: int = 0
     _is_on: bool = field(init=False)
     _window_us: float = field(init=False)
+    _sweep_us: float = field(init=False)
 
     def __post_init__(self) -> None:
         """Asks the settings once for what every event needs."""
         self._is_on = self.settings.is_on
         self._window_us = self.settings.longest_window_us
+        self._sweep_us = self._window_us / 4
 
-    def tick(self, observed_at: int, *, blind: bool) -> set[Place]:
+    def tick(self, observed_at: int, *, blind: bool) -> frozenset[Place]:
         """Time passes, up to this record's; deadlines may pass with it."""
-        if self._observed_at and not blind:
-            self.clock += max(0, observed_at - self._observed_at)
-        self._observed_at = max(self._observed_at, observed_at)
-        touched: set[Place] = set()
-        for where, hold in list(self.holds.items()):
-            if self.clock - hold.since >= self._of(hold.scope).deadline_s * 1e6:
-                touched |= self._end(where, Ending.EXPIRED)
-        if self.clock - self._swept_at > self._window_us / 4:
+        passed = observed_at - self._observed_at
+        if passed > 0:
+            if self._observed_at and not blind:
+                self.clock += passed
+            self._observed_at = observed_at
+        touched = NOWHERE
+        if self.holds:
+            for where, hold in list(self.holds.items()):
+                if self.clock - hold.since >= self._of(hold.scope).deadline_s * 1e6:
+                    touched |= self._end(where, Ending.EXPIRED)
+        if self.clock - self._swept_at > self._sweep_us:
             self._swept_at = self.clock
             self._forget_old()
         return touched
@@ -178,25 +186,25 @@ class Guard:
         listed: Iterable[InstanceKey],
         difference: int,
         port_name: str,
-    ) -> set[Place]:
+    ) -> frozenset[Place]:
         """A service lists `difference` endpoints more or fewer: without those lost, with those newly listed."""
         if not self._is_on:
-            return set()
+            return NOWHERE
         if place in self._lost:
             for key in listed:
                 self._lost[place].pop(key, None)
         if lost:
             entries = self._lost.setdefault(place, {})
             entries.update((key, Lost(self.clock, instance, port_name)) for key, instance in lost.items())
-        touched: set[Place] = set()
+        touched = NOWHERE
         if difference:
             for scope, where in _scopes_of(place):
                 touched |= self._count(scope, where, difference)
         return touched
 
-    def release(self, where: tuple[str, ...]) -> set[Place]:
+    def release(self, where: tuple[str, ...]) -> frozenset[Place]:
         """An operator's word against a hold; nothing where there is none."""
-        return self._end(where, Ending.OVERRIDDEN) if where in self.holds else set()
+        return self._end(where, Ending.OVERRIDDEN) if where in self.holds else NOWHERE
 
     def held(self, place: Place) -> dict[InstanceKey, Lost]:
         """The endpoints of a service that Pilots keep although it has them no longer."""
@@ -227,20 +235,20 @@ class Guard:
         """
         return keyframe.is_quiet and keyframe.is_whole and keyframe.clock + self._window_us <= self.clock
 
-    def _count(self, scope: Scope, where: tuple[str, ...], difference: int) -> set[Place]:
+    def _count(self, scope: Scope, where: tuple[str, ...], difference: int) -> frozenset[Place]:
         settings = self._of(scope)
         if settings.mode is GuardMode.OFF:
-            return set()
+            return NOWHERE
         history = self._histories.setdefault(where, _History())
         history.set(history.count + difference, self.clock)
         hold = self.holds.get(where)
         if hold is not None:
             enough = hold.peak - (hold.peak - hold.floor) * (1 - _RETURNED)
-            return self._end(where, Ending.RETURNED) if history.count >= enough else set()
+            return self._end(where, Ending.RETURNED) if history.count >= enough else NOWHERE
         peak = history.peak(int(self.clock - settings.window_s * 1e6))
         floor = peak * (1 - settings.max_share)
         if difference > 0 or peak < settings.min_size or history.count >= floor:
-            return set()
+            return NOWHERE
         began = history.drop_began(floor)
         self.holds[where] = Hold(
             scope=scope,
@@ -254,19 +262,19 @@ class Guard:
         self.has_opened = True
         return self._covered(where, began)
 
-    def _end(self, where: tuple[str, ...], ending: Ending) -> set[Place]:
+    def _end(self, where: tuple[str, ...], ending: Ending) -> frozenset[Place]:
         hold = self.holds.pop(where)
         self._histories[where].forget()
         self.ended.append((hold, ending))
         return self._covered(where, hold.drop_began)
 
-    def _covered(self, where: tuple[str, ...], began: int) -> set[Place]:
+    def _covered(self, where: tuple[str, ...], began: int) -> frozenset[Place]:
         """Services of the scope that lost endpoints since then."""
-        return {
+        return frozenset(
             place
             for place, lost in self._lost.items()
             if _path(place)[: len(where)] == where and any(one.at >= began for one in lost.values())
-        }
+        )
 
     def _forget_old(self) -> None:
         """What was lost before the window, and no hold keeps, will not be asked for."""

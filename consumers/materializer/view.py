@@ -83,7 +83,9 @@ class _HeldService(NamedTuple):
                 endpoint = lost.instance.endpoint
                 endpoints.append(endpoint if lost.port_name == port_name else rename_port(endpoint, port_name))
             part = encode_part(datacenter, endpoints)
-            named = is_named((*listed, *(lost.instance for lost in self.held.values())))
+            named = (service.may_be_named and is_named(listed)) or is_named(
+                lost.instance for lost in self.held.values()
+            )
             if self.held or not keep:
                 return part, named
             service.part, service.part_is_named = part, named

@@ -52,7 +52,7 @@ def pushed(former: Observation, info: ServiceInfo) -> Observation:
     threshold = former.protect_threshold
     if info.protected:
         known = {instance.key: instance.healthy for instance in former.visible}
-        true = tuple(replace(one, healthy=known.get(one.key, one.healthy)) for one in visible)
+        true = tuple(one._replace(healthy=known.get(one.key, one.healthy)) for one in visible)
         visible = true if _is_protected(true, threshold) else visible
     elif _is_protected(visible, threshold):
         threshold = 0.0
@@ -133,7 +133,7 @@ def agrees(known: Observation, swept: tuple[Instance, ...], protect_threshold: f
         return False
     instances = known.instances
     return len(instances) == len(swept) and all(
-        ours is theirs or ours == replace(theirs, ephemeral=ours.ephemeral)
+        ours is theirs or ours == theirs._replace(ephemeral=ours.ephemeral)
         for ours, theirs in zip(instances, swept, strict=True)
     )
 

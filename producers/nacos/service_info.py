@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from sys import intern
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from producers.errors import NacosGarbageError
 from schemas.digests import instance_digest
-from schemas.events import Instance, InstanceKey, ServiceKey
+from schemas.events import Instance, InstanceKey, ServiceKey, shared_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -144,8 +145,8 @@ def parse_instance(host: Any) -> Instance | BadInstance:
         return _bad("bad_text", host)
     return Instance(
         ip=ip.strip(),
-        port=port,
-        cluster=cluster,
+        port=shared_port(port),
+        cluster=intern(cluster),
         weight=float(weight),
         healthy=host.get("healthy") is True,
         enabled=host.get("enabled") is not False,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from dataclasses import replace
 
 from producers.errors import NacosError
 from schemas.events import Instance
@@ -47,11 +46,11 @@ def changed(instances: list[Instance], spare: Instance, dice: random.Random) -> 
             return instances[:index] + instances[index + 1 :]
         case "version":
             other = "v2" if chosen.metadata["version"] == "v1" else "v1"
-            return _with(instances, index, replace(chosen, metadata={**chosen.metadata, "version": other}))
+            return _with(instances, index, chosen._replace(metadata={**chosen.metadata, "version": other}))
         case "disabled":
-            return _with(instances, index, replace(chosen, enabled=not chosen.enabled))
+            return _with(instances, index, chosen._replace(enabled=not chosen.enabled))
         case _:
-            return _with(instances, index, replace(chosen, weight=float(dice.choice((0.5, 1, 2, 5)))))
+            return _with(instances, index, chosen._replace(weight=float(dice.choice((0.5, 1, 2, 5)))))
 
 
 def _with(instances: list[Instance], index: int, new: Instance) -> list[Instance]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from schemas.events import Instance
 from shiplog.local_stack.registrar import Registrar
@@ -91,23 +91,23 @@ class Load:
     def _changed(self, instances: list[Instance], service: int) -> list[Instance]:
         index = self._dice.randrange(len(instances))
         marked = {**instances[index].metadata, "rev": str(self.changes)}
-        chosen = replace(instances[index], metadata=marked)
+        chosen = instances[index]._replace(metadata=marked)
         others = instances[:index] + instances[index + 1 :]
         match self._dice.choice(("add", "remove", "weight", "metadata", "disable")):
             case "add" if len(instances) < 60:
                 taken = {instance.ip for instance in instances}
                 spare = next(new for i in range(200) if (new := make_instance(service, i)).ip not in taken)
-                return [*others, chosen, replace(spare, metadata=marked)]
+                return [*others, chosen, spare._replace(metadata=marked)]
             case "remove" if sum(instance.enabled for instance in others) > 0:
                 # The removal alone could bring a former state back: a neighbour carries the counter.
-                head = replace(others[0], metadata={**others[0].metadata, "rev": str(self.changes)})
+                head = others[0]._replace(metadata={**others[0].metadata, "rev": str(self.changes)})
                 return [head, *others[1:]]
             case "disable" if sum(instance.enabled for instance in others) > 0:
-                head = replace(others[0], metadata={**others[0].metadata, "rev": str(self.changes)})
-                return [head, *others[1:], replace(chosen, enabled=not chosen.enabled)]
+                head = others[0]._replace(metadata={**others[0].metadata, "rev": str(self.changes)})
+                return [head, *others[1:], chosen._replace(enabled=not chosen.enabled)]
             case "weight":
                 weight = self._dice.choice((0.0, 0.333, 0.5, 1.0, 2.5, 100.0))
-                return [*others, replace(chosen, weight=weight)]
+                return [*others, chosen._replace(weight=weight)]
             case _:
                 return [*others, chosen]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,7 +57,7 @@ class Applications:
 
     def _state(self, number: int) -> None:
         assert self._load is not None
-        instances = [replace(make_instance(number, index), weight=self._weights[number]) for index in (0, 1)]
+        instances = [make_instance(number, index)._replace(weight=self._weights[number]) for index in (0, 1)]
         self._load.state(f"svc-{number}", instances)
 
     def close(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -37,14 +36,14 @@ def test_disabling_is_not_removing(nacos: NacosServer, namespace: str, load: Loa
     load.state("svc-0", [one, other])
     with Watcher(nacos.url, namespace=namespace, settings={"sweep_interval_s": 2.0}) as watcher:
         wait_for(lambda: len(facts(watcher, "svc-0")) == 2, timeout_s=10, what="both")
-        load.state("svc-0", [one, replace(other, enabled=False)])
+        load.state("svc-0", [one, other._replace(enabled=False)])
         wait_for(lambda: facts(watcher, "svc-0") == {one.ip: (True, True, True), other.ip: (False, True, True)},
                  timeout_s=10, what="one disabled")  # fmt: skip
         load.state("svc-0", [one, other])
         wait_for(
             lambda: facts(watcher, "svc-0")[other.ip] == (True, True, True), timeout_s=10, what="enabled again"
         )
-        load.state("svc-0", [one, replace(other, enabled=False)])
+        load.state("svc-0", [one, other._replace(enabled=False)])
         wait_for(
             lambda: facts(watcher, "svc-0").get(other.ip, (True,))[0] is False, timeout_s=10, what="disabled again"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
@@ -276,7 +275,7 @@ def test_the_order_of_datacenters_does_not_matter(here) -> None:
     """Events of two datacenters may be interleaved anyhow: each keeps its own order only."""
     logs = [Log(CONVERSION, datacenter=name) for name in ("dc1", "dc2")]
     for index, log in enumerate(logs):
-        log.keyframe({ServiceKey("g", "a"): [replace(i, weight=i.weight + index) for i in here]})
+        log.keyframe({ServiceKey("g", "a"): [i._replace(weight=i.weight + index) for i in here]})
     one_after_the_other = logs[0].events + logs[1].events
     interleaved = [event for pair in zip(logs[0].events, logs[1].events, strict=True) for event in pair]
     assert contents(one_after_the_other) == contents(interleaved)

@@ -8,8 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from consumers.settings import ISTIO_PROTOCOLS
-from schemas.digests import instance_digest
-from schemas.events import shared_port
+from schemas.digests import instance_digest, text_of_metadata
 from schemas.protobuf.istio_networking.workload_entry_pb2 import WorkloadEntry
 
 if TYPE_CHECKING:
@@ -26,6 +25,8 @@ NAMED = 8
 MAX_WEIGHT = 1_000_000
 """100 times Nacos's own greatest weight; Envoy adds weights up in 32 bits."""
 
+_MAX_DESCRIBED = 16_384
+_new = tuple.__new__  # a third of what the constructor of a named tuple takes
 _ENDPOINTS_TAG = b"\x32"  # ServiceEntry.endpoints: field 6, length-delimited
 _LABEL_NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,61})?[A-Za-z0-9]\Z")
 _LABEL_VALUE = re.compile(r"(?:(?:[A-Za-z0-9][A-Za-z0-9._-]{0,61})?[A-Za-z0-9])?\Z")
@@ -52,44 +53,68 @@ class FoldedInstance(NamedTuple):
     """0 where the metadata names none."""
 
 
-def fold_instance(
-    settings: ConversionSettings, datacenter: Datacenter, instance: Instance, port_name: str
-) -> FoldedInstance:
-    """The instance as the fold keeps it; `port_name` is the name of the service's one logical port."""
-    metadata = instance.metadata
-    is_name = _address_kind(instance.ip)
-    weight = round(instance.weight * 100)
-    flags = (
-        (ENABLED if instance.enabled else 0)
-        | (HEALTHY if instance.healthy else 0)
-        | (LISTABLE if instance.weight > 0 and is_name is not None else 0)
-        | (NAMED if is_name else 0)
-    )
-    facts = _datacenter(settings, datacenter)
-    network, locality, protocol, logical_port = facts.network, facts.locality, "", 0
-    if not settings.endpoint_keys.isdisjoint(metadata):
-        network = _value(metadata, settings.network_key) or network
-        locality = _locality(settings, metadata) or locality
-        protocol, logical_port = _protocol(settings, metadata), _logical_port(settings, metadata)
-    # As protobuf would write it, in a third of the time: most of this is equal from instance to instance.
-    body = b"".join(
-        (
-            _text_field(0x0A, instance.ip),
-            _ports_field(port_name, instance.port),
-            *_label_fields(instance),
-            _text_field(0x22, network) if network else b"",
-            _text_field(0x2A, locality) if locality else b"",
-            _weight_field(min(max(weight, 1), MAX_WEIGHT)),
+class _Described(NamedTuple):
+    """What an instance's metadata and cluster amount to; many instances have the same."""
+
+    labels: bytes
+    place: bytes
+    """Network and locality."""
+    protocol: str
+    logical_port: int
+    text: str
+    """As the instance's hash takes it in."""
+
+
+class EndpointConverter:
+    """Converts the instances of one datacenter; remembers metadata, of which there is little that differs."""
+
+    def __init__(self, settings: ConversionSettings, datacenter: Datacenter) -> None:
+        self._settings = settings
+        known = settings.datacenters.get(datacenter)
+        self._locality, self._network = ("", "") if known is None else (known.locality, known.network)
+        self._described: dict[tuple[object, ...], _Described] = {}
+
+    def convert(self, instance: Instance, port_name: str) -> FoldedInstance:
+        """The instance as the fold keeps it; `port_name` is the name of the service's one logical port."""
+        ip, port, cluster, weight, healthy, enabled, _, metadata = instance
+        known_as = (cluster, *metadata.items())
+        described = self._described.get(known_as)
+        if described is None:
+            described = self._describe(known_as, cluster, metadata)
+        labels, place, protocol, logical_port, text = described
+        address, flags = _address(ip)
+        weight_field, has_weight = _weigh(weight)
+        if not has_weight:
+            flags &= ~LISTABLE
+        if enabled:
+            flags |= ENABLED
+        if healthy:
+            flags |= HEALTHY
+        # As protobuf would write it, in a third of the time: most of this is equal from instance to instance.
+        body = b"".join((address, _ports_field(port_name, port), labels, place, weight_field))
+        endpoint = _ENDPOINTS_TAG + _length(body) + body
+        digest = instance_digest(instance, text)
+        return _new(FoldedInstance, (digest, endpoint, flags, port, protocol, logical_port))
+
+    def _describe(self, known_as: tuple[object, ...], cluster: str, metadata: dict[str, str]) -> _Described:
+        settings = self._settings
+        network, locality, protocol, logical_port = self._network, self._locality, "", 0
+        if not settings.endpoint_keys.isdisjoint(metadata):
+            network = _value(metadata, settings.network_key) or network
+            locality = _locality(settings, metadata) or locality
+            protocol, logical_port = _protocol(settings, metadata), _logical_port(settings, metadata)
+        described = _Described(
+            labels=_label_fields(cluster, metadata),
+            place=(_text_field(0x22, network) if network else b"")
+            + (_text_field(0x2A, locality) if locality else b""),
+            protocol=protocol,
+            logical_port=logical_port,
+            text=text_of_metadata(metadata),
         )
-    )
-    return FoldedInstance(
-        instance_digest(instance),
-        _ENDPOINTS_TAG + _length(body) + body,
-        flags,
-        shared_port(instance.port),
-        protocol,
-        logical_port,
-    )
+        if len(self._described) >= _MAX_DESCRIBED:
+            self._described.clear()
+        self._described[known_as] = described
+        return described
 
 
 def frame_endpoint(entry: WorkloadEntry) -> bytes:
@@ -134,7 +159,8 @@ def _length(data: bytes) -> bytes:
 
 def _text_field(tag: int, text: str) -> bytes:
     data = text.encode()
-    return bytes((tag,)) + _length(data) + data
+    size = len(data)
+    return (bytes((tag, size)) if size < 0x80 else bytes((tag,)) + _varint(size)) + data
 
 
 @lru_cache(maxsize=65536)
@@ -143,7 +169,6 @@ def _ports_field(port_name: str, port: int) -> bytes:
     return b"\x12" + _length(entry) + entry
 
 
-@lru_cache(maxsize=65536)
 def _label_field(key: str, value: str) -> bytes | None:
     """The label's entry; None when Kubernetes would not take it."""
     if not is_label(key, value):
@@ -153,31 +178,33 @@ def _label_field(key: str, value: str) -> bytes | None:
 
 
 @lru_cache(maxsize=4096)
-def _weight_field(weight: int) -> bytes:
-    return b"\x30" + _varint(weight)
+def _weigh(weight: float) -> tuple[bytes, bool]:
+    """The endpoint's weight, and whether it has any."""
+    return b"\x30" + _varint(min(max(round(weight * 100), 1), MAX_WEIGHT)), weight > 0
 
 
 @lru_cache(maxsize=65536)
-def _address_kind(address: str) -> bool | None:
-    """True for a host name, False for an IP address, None for what istiod would reject."""
+def _address(address: str) -> tuple[bytes, int]:
+    """The endpoint's address, and the flags that it brings: none for what istiod would reject."""
+    field = _text_field(0x0A, address)
     if _IPV4.match(address):  # a twentieth of what ipaddress takes, and nearly all are
-        return False
+        return field, LISTABLE
     try:
         ipaddress.ip_address(address)
     except ValueError:
         # A name of digits and dots only is an IP address gone wrong.
         is_name = _HOST_NAME.match(address) is not None and not address.replace(".", "").isdigit()
-        return True if is_name else None
-    return False
+        return field, LISTABLE | NAMED if is_name else 0
+    return field, LISTABLE
 
 
-def _label_fields(instance: Instance) -> list[bytes]:
+def _label_fields(cluster: str, metadata: dict[str, str]) -> bytes:
     """The metadata that Kubernetes accepts as labels, and the cluster; the rest is dropped. By key."""
-    labels: dict[str, str] = instance.metadata
-    if instance.cluster and _LABEL_VALUE.match(instance.cluster):
-        labels = {**labels, "cluster": instance.cluster}
+    labels = metadata
+    if cluster and _LABEL_VALUE.match(cluster):
+        labels = {**metadata, "cluster": cluster}
     fields = (_label_field(key, labels[key]) for key in sorted(labels))
-    return [field for field in fields if field is not None]
+    return b"".join(field for field in fields if field is not None)
 
 
 def is_label(key: str, value: str) -> bool:
@@ -197,19 +224,6 @@ def _locality(settings: ConversionSettings, metadata: dict[str, str]) -> str:
 def _value(metadata: dict[str, str], key: str) -> str:
     value = metadata.get(key, "")
     return value if value and _LOCALITY_PART.match(value) else ""
-
-
-def _datacenter(settings: ConversionSettings, datacenter: Datacenter) -> _DatacenterFacts:
-    known = settings.datacenters.get(datacenter)
-    return _UNKNOWN_DATACENTER if known is None else _DatacenterFacts(known.locality, known.network)
-
-
-class _DatacenterFacts(NamedTuple):
-    locality: str
-    network: str
-
-
-_UNKNOWN_DATACENTER = _DatacenterFacts("", "")
 
 
 def _protocol(settings: ConversionSettings, metadata: dict[str, str]) -> str:
