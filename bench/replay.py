@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from tests.harness.servers import KafkaServer
 
-GUARD = GuardSettings()
+GUARD = GuardSettings.model_validate(
+    {scope: {"mode": "observe"} for scope in ("service", "namespace", "datacenter")}
+)
 
 
 def run(*, quick: bool) -> None:
