@@ -103,7 +103,8 @@ class Writer:
     """A listener's session in one partition."""
 
     def __init__(self, servers: str) -> None:
-        self.producer = Producer({"bootstrap.servers": servers, "linger.ms": 1, "compression.type": "lz4"})
+        config = {"bootstrap.servers": servers, "linger.ms": 1, "compression.type": "lz4"}
+        self.producer = Producer(config | {"enable.idempotence": True})  # in order, also when it tries again
         self._session = Session(datacenter=Datacenter("dc1"), partition=0, id=SessionId("s"), epoch=1)
         self._encode = codecs().registry_event.encode
 

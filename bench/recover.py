@@ -102,7 +102,8 @@ def _instance(number: int) -> Instance:
 def write_log(kafka: KafkaServer, services: int) -> None:
     """A log of so many services, in as many namespaces as there are."""
     encode = codecs().registry_event.encode
-    producer = Producer({"bootstrap.servers": kafka.servers, "linger.ms": 50, "compression.type": "lz4"})
+    config = {"bootstrap.servers": kafka.servers, "linger.ms": 50, "compression.type": "lz4"}
+    producer = Producer(config | {"enable.idempotence": True})
     sequences = dict.fromkeys(range(PARTITIONS), 0)
 
     def add(namespace: Namespace, body: RegistryBody) -> None:

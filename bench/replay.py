@@ -50,7 +50,7 @@ def run(*, quick: bool) -> None:
             guard=GUARD,
         ) as log:
             found = log.at(int(time.time() * 1000))
-            assert found is not None
+            assert found is not None, "nothing was published"
             events = log.events_to_read(found)
             began = time.monotonic(), time.process_time()
             verdict = log.rebuild(found).verdict

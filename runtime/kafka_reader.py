@@ -206,8 +206,10 @@ class PartitionReader:
             if time.monotonic() - heard_at > _SILENCE_S:
                 heard_at = time.monotonic()
                 self._consumer.assign([TopicPartition(topic, self._number, following)])
-            for message in self._some():
+            messages = self._some()
+            if messages:
                 heard_at = time.monotonic()
+            for message in messages:
                 error = message.error()
                 if error is not None:
                     if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - confluent-kafka's name
@@ -215,7 +217,7 @@ class PartitionReader:
                     if not error.retriable():
                         raise KafkaException(error)
                     continue
-                following = (message.offset() or 0) + 1
+                following = message.offset() + 1  # type: ignore[operator]  # whatever was read has one
                 if following > end:
                     return
                 yield message

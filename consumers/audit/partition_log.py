@@ -11,8 +11,6 @@ from schemas.topics import SNAPSHOT_HISTORY
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from confluent_kafka import Message
-
     from consumers.audit.verifying import Positioned
     from runtime.settings import KafkaSettings
     from schemas.avro_codec import Codecs
@@ -61,24 +59,20 @@ class PartitionLog:
 
     def events(self, topic: str, first: int) -> Iterator[Positioned]:
         """The events of a topic from that offset on; what does not decode was set aside when it was first read."""
-        for number, message in enumerate(self._read(topic, first), 1):
-            if number % 1000 == 0:
-                self._each(1000)
-            try:
-                event = self._codecs.registry_event.decode(message.value())
-            except UndecodableRecordError:
-                continue
-            yield topic, message.offset() or 0, event
+        decode = self._codecs.registry_event.decode
+        with self._reader() as reader:  # its own: the history and the event topics are read side by side
+            for number, message in enumerate(reader.read(topic, first), 1):
+                if number % 1000 == 0:
+                    self._each(1000)
+                try:
+                    yield topic, message.offset() or 0, decode(message.value())
+                except UndecodableRecordError:
+                    continue
 
     def earliest(self, topic: str) -> int:
         """The first offset of a topic that is there."""
         with self._reader() as reader:
             return reader.bounds(topic)[0]
-
-    def _read(self, topic: str, first: int) -> Iterator[Message]:
-        """With a reader of its own: the history and the event topics are read side by side."""
-        with self._reader() as reader:
-            yield from reader.read(topic, first)
 
     def _reader(self) -> PartitionReader:
         return PartitionReader(self._kafka, "shiplog-audit", self._number)

@@ -76,8 +76,10 @@ class _Following:
                 return
             verification.apply(*self._ahead)
             self._ahead = None
+        apply = verification.apply
         for found in self._events:
-            if found[1] > last:
+            topic, offset, event = found
+            if offset > last:
                 self._ahead = found
                 break
-            verification.apply(*found)
+            apply(topic, offset, event)

@@ -357,9 +357,14 @@ class NamespaceView:
 
     def _fits(self, name: ResourceId, record: ResourceRecord | None) -> bool:
         """Whether Kafka takes the record; one that is too large is not written: the last that fitted stands."""
-        size = 0 if record is None else len(record.head) + sum(len(part.body) for part in record.parts)
+        size = 0
+        if record is not None:
+            size = len(record.head)
+            for part in record.parts:
+                size += len(part.body)
         if size <= MAX_BODY_BYTES:
-            self.oversized.pop(name, None)
+            if self.oversized:
+                self.oversized.pop(name, None)
             return True
         self.oversized[name] = size
         return False
