@@ -8,6 +8,7 @@ Writes rounds a second to RESULT.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ from mcp_gateway.settings import GatewaySettings
 from mcp_gateway.store import AppliedChanges
 from mcp_gateway.views.view import View
 from mcp_gateway.views.views import Views
+from runtime.lifecycle import keep_freed_memory, tune_garbage_collector
 from schemas.avro_codec import codecs
 from schemas.events import Namespace
 from tests.harness.resources import SERVICE_ENTRIES
@@ -101,12 +103,11 @@ async def serve_shiplog(shape: str, rounds: Rounds, port: int) -> None:
     server = PilotServer(settings, views, CountingTrail(rounds))
     server.bind()
     await server.serve()
-    revision = 0
-    while True:
+    # Made beforehand: in a gateway they are decoded and encoded on the reader's thread.
+    for change in itertools.cycle([_changed(revision) for revision in range(1, 1000)]):
         await rounds.next.wait()
         rounds.next.clear()
-        revision += 1
-        views.apply(_changed(revision))
+        views.apply(change)
         views.announce()
 
 
@@ -145,6 +146,8 @@ async def serve_bare(shape: str, rounds: Rounds, port: int) -> None:
 
 async def main() -> None:
     """The server that was asked for."""
+    tune_garbage_collector()
+    keep_freed_memory()  # both as the gateway does
     _, kind, shape, streams, port, result = sys.argv
     rounds = Rounds(int(streams), Path(result))
     serve = serve_bare if kind == "bare" else serve_shiplog

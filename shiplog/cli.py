@@ -11,7 +11,13 @@ import typer
 from producers.errors import ProducerError
 from runtime.errors import SettingsError, ShellError
 from runtime.kafka_topics import TopicKeeper
-from runtime.lifecycle import configure_logging, run_async, run_threaded, tune_garbage_collector
+from runtime.lifecycle import (
+    configure_logging,
+    keep_freed_memory,
+    run_async,
+    run_threaded,
+    tune_garbage_collector,
+)
 from schemas.errors import SchemaError
 from schemas.topics import TopicSettings, topic_settings
 from shiplog import __version__
@@ -106,6 +112,7 @@ def gateway(config: ConfigOption = None) -> None:
     from mcp_gateway.process import Gateway  # noqa: PLC0415 - as in listen
 
     settings = _start("gateway", config)
+    keep_freed_memory()
 
     async def run(stop: object) -> None:
         gateway = Gateway(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_gateway.views.change_ring import ChangeRing
+from mcp_gateway.views.runs import Runs
 from schemas.digests import format_snapshot_digest
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Origin(NamedTuple):
 
 @dataclass(slots=True)
 class Collection:
-    """The resources of a collection by name; `names` gives them in order, sorted only when names come or go.
+    """The resources of a collection by name; `runs` has their names in order.
 
     Several namespaces may state resources of one name, or come to do so in a view that renames. Whose origin sorts
     first is shown, on every gateway and in whatever order they came; the others wait in `rivals`.
@@ -34,15 +35,9 @@ class Collection:
     observed_at: int = 0
     changes: ChangeRing = field(default_factory=ChangeRing)
     rivals: dict[str, dict[Origin, EncodedResource]] = field(default_factory=dict)
+    runs: Runs = field(default_factory=Runs)
     _origins: dict[str, Origin] = field(default_factory=dict)
-    _names: list[str] | None = None
     _version: str | None = None
-
-    def names(self) -> list[str]:
-        """The resources' names, in the order of every message."""
-        if self._names is None:
-            self._names = sorted(self.resources)
-        return self._names
 
     def put(self, origin: Origin, name: str, resource: EncodedResource | None, observed_at: int) -> None:
         """Takes a resource in under that name, or out."""
@@ -76,11 +71,14 @@ class Collection:
         former = self.resources.get(name)
         self._version = None
         self.digest += (0 if resource is None else resource.digest) - (0 if former is None else former.digest)
-        if (resource is None) != (former is None):
-            self._names = None
         if resource is not None:
             self.resources[name] = resource
             self._origins[name] = origin
+            if former is None:
+                self.runs.add(name)
+            else:
+                self.runs.changed(name)
         elif former is not None:
             del self.resources[name]
             del self._origins[name]
+            self.runs.remove(name)

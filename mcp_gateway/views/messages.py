@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mcp_gateway.views.view import MessageFormat
 
     Content = tuple[str, str]
@@ -42,16 +40,18 @@ class Messages:
             del self._views[content]
             self._encoded.pop(content, None)
 
-    def find(self, content: Content, form: Form, encode: Callable[[], bytes]) -> bytes:
-        """The message, encoded if it is asked for the first time; content that no view holds is not kept."""
-        if content not in self._views:
-            return encode()
-        forms = self._encoded.setdefault(content, {})
-        message = forms.get(form)
-        if message is None:
+    def get(self, content: Content, form: Form) -> bytes | None:
+        """The message, if it was encoded before."""
+        forms = self._encoded.get(content)
+        return None if forms is None else forms.get(form)
+
+    def keep(self, content: Content, form: Form, message: bytes) -> bytes:
+        """The same message, from now on for all; content that no view holds is not kept."""
+        if content in self._views:
+            forms = self._encoded.setdefault(content, {})
             if len(forms) >= MAX_FORMS:
                 del forms[next(iter(forms))]
-            message = forms[form] = encode()
+            forms[form] = message
         return message
 
     @property

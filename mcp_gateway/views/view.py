@@ -130,29 +130,25 @@ class View:
         """
         if basis is not None and not isinstance(basis, str):
             return self.join(collection, message_format, asked_as, self.differing(collection, basis))
-        return self.messages.find(
-            (collection, self.version(collection)),
-            (type(message_format), asked_as, basis),
-            lambda: self.join(
-                collection,
-                message_format,
-                asked_as,
-                None if basis is None else self._worth_sending(collection, basis),
-            ),
-        )
+        content, form = (collection, self.version(collection)), (type(message_format), asked_as, basis)
+        message = self.messages.get(content, form)
+        if message is None:
+            names = None if basis is None else self._worth_sending(collection, basis)
+            message = self.messages.keep(content, form, self.join(collection, message_format, asked_as, names))
+        return message
 
     def difference(
         self, collection: str, message_format: MessageFormat, asked_as: str, since: str
     ) -> bytes | None:
         """Exactly what a peer with that version lacks and must let go of; None when the version is forgotten."""
-        names = self.changed_since(collection, since)
-        if names is None:
-            return None
-        return self.messages.find(
-            (collection, self.version(collection)),
-            (type(message_format), asked_as, since),
-            lambda: self.join(collection, message_format, asked_as, names),
-        )
+        content, form = (collection, self.version(collection)), (type(message_format), asked_as, since)
+        message = self.messages.get(content, form)
+        if message is None:
+            names = self.changed_since(collection, since)
+            if names is None:
+                return None
+            message = self.messages.keep(content, form, self.join(collection, message_format, asked_as, names))
+        return message
 
     def changed_since(self, collection: str, version: str) -> frozenset[str] | None:
         """The names of all that may differ from a version; None when it is forgotten."""
@@ -183,16 +179,15 @@ class View:
     ) -> bytes:
         """The message of these resources, removals among them; of all when None."""
         known = self._known(collection)
-        present = known.names() if names is None else sorted(names & known.resources.keys())
         removed = None if names is None else sorted(names - known.resources.keys())
         head, tail = message_format.envelope(asked_as, self.version(collection), removed)
-        pieces = [head]
-        for name in present:
-            resource = known.resources[name]
-            pieces.append(message_format.before(resource))
-            pieces.extend(resource.pieces)
-        pieces.append(tail)
-        return b"".join(pieces)
+        if names is not None:
+            present = sorted(names & known.resources.keys())
+            return b"".join((head, _encode(present, known.resources, message_format), tail))
+        encoded = known.runs.encoded(
+            type(message_format), lambda run: _encode(run, known.resources, message_format)
+        )
+        return b"".join((head, *encoded, tail))
 
     def _worth_sending(self, collection: str, version: str) -> frozenset[str] | None:
         """The names of what changed, unless that is most of the collection."""
@@ -238,3 +233,15 @@ class View:
         if known is None:
             known = self.collections[name] = Collection()
         return known
+
+
+def _encode(
+    names: Sequence[str], resources: Mapping[str, EncodedResource], message_format: MessageFormat
+) -> bytes:
+    """Resources one after the other, as a message holds them."""
+    pieces: list[bytes] = []
+    for name in names:
+        resource = resources[name]
+        pieces.append(message_format.before(resource))
+        pieces.extend(resource.pieces)
+    return b"".join(pieces)

@@ -133,8 +133,8 @@ def test_messages_of_content_that_nobody_has_are_not_kept() -> None:
     """They are encoded anew."""
     messages = Messages()
     form = (McpFormat, "x", None)
-    assert messages.find(("c", "v"), form, lambda: b"1") == b"1"
-    assert messages.find(("c", "v"), form, lambda: b"2") == b"2"
+    assert messages.keep(("c", "v"), form, b"1") == b"1"
+    assert messages.get(("c", "v"), form) is None
 
 
 RULES = Rules(
