@@ -119,7 +119,7 @@ class DeliveryTrail:
             self._missing += 1
             metrics.DELIVERIES_MISSING.inc()
         else:
-            metrics.DELIVERIES.labels(kind).inc()
+            metrics.DELIVERIES.inc((kind,))
 
     def _mark(self, kind: DeliveryKind, time_s: float) -> None:
         self._write(self._of_gateway(kind, int(time_s * 1e6)))

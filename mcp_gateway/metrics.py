@@ -2,15 +2,16 @@
 
 from functools import lru_cache
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
+from mcp_gateway.loop_metrics import Labels, LoopCounter, LoopHistogram
 from mcp_gateway.sessions.ads import COLLECTIONS
 from mcp_gateway.views.synthetic import SYNTHETIC_ENTRIES
 
 CLIENTS = Gauge("istio_mcp_clients_total", "Streams that are open.", ["component"])
-REQUEST_ACKS = Counter("istio_mcp_request_acks", "Pushes acknowledged.", ["collection"])
+REQUEST_ACKS = LoopCounter("istio_mcp_request_acks", "Pushes acknowledged.", ["collection"])
 REQUEST_NACKS = Counter("istio_mcp_request_nacks", "Pushes refused.", ["collection", "code"])
-MESSAGE_SIZES = Histogram(
+MESSAGE_SIZES = LoopHistogram(
     "istio_mcp_message_sizes_bytes",
     "Sizes of pushes.",
     ["collection"],
@@ -24,18 +25,18 @@ REFUSED_STREAMS = Counter(
     "shiplog_gateway_refused_streams_total", "Streams refused or ended by the gateway, by reason.", ["reason"]
 )
 STALE_NONCES = Counter("shiplog_gateway_stale_nonces_total", "Requests with a nonce that is not pending.")
-PUSHES = Counter("shiplog_gateway_pushes_total", "Pushes sent.", ["view", "protocol"])
-PUSHED_BYTES = Counter("shiplog_gateway_pushed_bytes_total", "Bytes of pushes sent.", ["view", "protocol"])
-COALESCED = Counter(
-    "shiplog_gateway_coalesced_total", "Changes that waited for an answer to the push before.", ["view"]
+PUSHES = LoopCounter("shiplog_gateway_pushes", "Pushes sent.", ["view", "protocol"])
+PUSHED_BYTES = LoopCounter("shiplog_gateway_pushed_bytes", "Bytes of pushes sent.", ["view", "protocol"])
+COALESCED = LoopCounter(
+    "shiplog_gateway_coalesced", "Changes that waited for an answer to the push before.", ["view"]
 )
-PUSH_TO_ACK = Histogram(
+PUSH_TO_ACK = LoopHistogram(
     "shiplog_gateway_push_to_ack_seconds",
     "From Nacos's push to the Pilot's acknowledgement.",
     ["protocol"],
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 30),
 )
-DELIVERIES = Counter("shiplog_gateway_deliveries_total", "Deliveries recorded, by kind.", ["kind"])
+DELIVERIES = LoopCounter("shiplog_gateway_deliveries", "Deliveries recorded, by kind.", ["kind"])
 DELIVERIES_MISSING = Counter(
     "shiplog_gateway_deliveries_missing_total", "Deliveries that the audit trail had no room for."
 )
@@ -57,35 +58,25 @@ _KNOWN_COLLECTIONS = {*COLLECTIONS.values(), SYNTHETIC_ENTRIES}
 _MAX_CODE = 16
 
 
-@lru_cache(maxsize=256)
-def acknowledgements(collection: str) -> Counter:
-    """The counter of pushes of that collection that were acknowledged."""
-    return REQUEST_ACKS.labels(_collection_label(collection))
+def acknowledged(collection: str) -> None:
+    """A push of that collection was acknowledged."""
+    REQUEST_ACKS.inc(_collection_labels(collection))
 
 
 def refused(collection: str, code: int) -> None:
     """A push was refused with that gRPC code."""
     known_code = str(code) if 0 <= code <= _MAX_CODE else "other"
-    REQUEST_NACKS.labels(_collection_label(collection), known_code).inc()
+    REQUEST_NACKS.labels(*_collection_labels(collection), known_code).inc()
 
 
-def pushed(view: str, protocol: str, collection: str, size: int) -> None:
-    """A push was sent."""
-    sizes, pushes, pushed_bytes = _of_pushes(view, protocol, collection)
-    sizes.observe(size)
-    pushes.inc()
-    pushed_bytes.inc(size)
+def pushed(labels: Labels, collection: str, size: int) -> None:
+    """A push was sent; the labels are view and protocol."""
+    MESSAGE_SIZES.observe(_collection_labels(collection), size)
+    PUSHES.inc(labels)
+    PUSHED_BYTES.inc(labels, size)
 
 
 @lru_cache(maxsize=1024)
-def _of_pushes(view: str, protocol: str, collection: str) -> tuple[Histogram, Counter, Counter]:
-    return (
-        MESSAGE_SIZES.labels(_collection_label(collection)),
-        PUSHES.labels(view, protocol),
-        PUSHED_BYTES.labels(view, protocol),
-    )
-
-
-def _collection_label(collection: str) -> str:
+def _collection_labels(collection: str) -> Labels:
     """Peers may ask for any name, so those without resources share a label."""
-    return collection if collection in _KNOWN_COLLECTIONS else "other"
+    return (collection if collection in _KNOWN_COLLECTIONS else "other",)

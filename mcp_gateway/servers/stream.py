@@ -219,7 +219,7 @@ class Stream(Generic[Request]):
         collection = received.watch.collection
         match received.answer:
             case Answer.ACK:
-                metrics.acknowledgements(collection).inc()
+                metrics.acknowledged(collection)
                 self.trail.acknowledged(self.peer, collection, received.version or "")
                 self.acknowledged_at[received.watch.asked_as] = time.time()
                 self._note_latency(received)
@@ -243,21 +243,23 @@ class Stream(Generic[Request]):
         observed_at = view.observed_at(collection) / 1e6
         if received.version == view.version(collection) and observed_at > self.opened_at:
             self.latency_s = time.time() - observed_at
-            metrics.PUSH_TO_ACK.labels(self.dialect.protocol).observe(self.latency_s)
+            metrics.PUSH_TO_ACK.observe((self.dialect.protocol,), self.latency_s)
 
     async def _push(self, wire: Wire, view: View) -> None:
         collections = self._subscription.take()
         asked, self._asked = self._asked, {}
         if waiting := self.watches.pending_among(collections):
-            metrics.COALESCED.labels(view.name).inc(waiting)
-        for watch in self.watches.due(view.version, asked | dict.fromkeys(collections)):
+            metrics.COALESCED.inc((view.name,), waiting)
+        labels = (view.name, self.dialect.protocol)
+        asked.update(dict.fromkeys(collections))
+        for watch in self.watches.due(view.version, asked):
             message = watch.message(view, self.dialect.message_format)
             if message is None:
                 continue
             # Before it is written: a quick peer's answer may be read before the write returns.
             self.trail.sent(self.peer, watch.collection, watch.pending or "", len(message), view.folded_to)
             await self._send(wire, message)
-            metrics.pushed(view.name, self.dialect.protocol, watch.collection, len(message))
+            metrics.pushed(labels, watch.collection, len(message))
             self._unanswered_since = time.monotonic()
 
     async def _send(self, wire: Wire, message: bytes) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mcp_gateway.errors import ProtocolError
 from mcp_gateway.patterns import matches
 from mcp_gateway.sessions.session import NOBODY, Node, Received, Watches
-from mcp_gateway.sessions.watch import Watch
+from mcp_gateway.sessions.watch import Answer, Watch
 from mcp_gateway.views.synthetic import SYNTHETIC_ENTRIES
 from mcp_gateway.wire import delimiter
 from schemas.protobuf.istio_mcp.mcp_pb2 import Resources
@@ -86,13 +86,15 @@ class McpSourceSession:
         collection = request.collection
         if not collection.startswith(COLLECTION_PREFIX):
             raise ProtocolError(f"unknown collection {collection[:100]!r}: collections begin with istio/")
-        if request.HasField("sink_node") and not self.watches:
+        if not self.watches and request.HasField("sink_node"):
             self.node = Node(request.sink_node.id, dict(request.sink_node.annotations))
-        return self.watches.receive(
+        received = self.watches.receive(
             collection,
             collection,
             request.response_nonce,
             request.error_detail if request.HasField("error_detail") else None,
             incremental=request.incremental and matches(collection, self.incremental),
-            has=request.initial_resource_versions,
         )
+        if received.answer is Answer.INITIAL and received.watch.incremental:
+            received.watch.has = dict(request.initial_resource_versions) or None
+        return received

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_gateway.errors import ProtocolError
 from mcp_gateway.sessions.watch import Answer, Watch
@@ -33,8 +33,7 @@ class Node:
 NOBODY = Node()
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """A request, understood: which watch it is about, what it means, and the peer's complaint if any."""
 
     watch: Watch
@@ -46,7 +45,7 @@ class Received:
 
 def answered(watch: Watch, answer: Answer, nonce: str, error: Status | None) -> Received:
     """What a request said of the push with that nonce, with the peer's complaint if it has one."""
-    version = nonce if answer in {Answer.ACK, Answer.NACK} else None
+    version = nonce if answer is Answer.ACK or answer is Answer.NACK else None
     if error is None:
         return Received(watch, answer, version)
     return Received(watch, answer, version, error.code, error.message)
@@ -68,9 +67,8 @@ class Watches:
         error: Status | None,
         *,
         incremental: bool = False,
-        has: Mapping[str, str] | None = None,
     ) -> Received:
-        """Takes a request; `incremental` when it asks for differences, `has` what the peer still has.
+        """Takes a request; `incremental` when it asks for differences.
 
         The first one for a collection is initial whatever its nonce, and so is a later one without a nonce.
 
@@ -82,7 +80,7 @@ class Watches:
         if answer is not Answer.STALE:
             watch.incremental = incremental
         if answer is Answer.INITIAL:
-            watch.has = dict(has) if has and incremental else None
+            watch.has = None
         return answered(watch, answer, nonce, error)
 
     def of(self, collection: str, asked_as: str) -> tuple[Watch, bool]:
@@ -106,13 +104,19 @@ class Watches:
         `among` names the collections that may have one; None means any.
         """
         for collection in list(self._of) if among is None else among:
-            for watch in self._of.get(collection, ()):
-                if watch.next(version_of(collection)):
+            watches = self._of.get(collection)
+            version = version_of(collection) if watches else ""
+            for watch in watches or ():
+                if watch.next(version):
                     yield watch
 
     def pending_among(self, collections: Iterable[str]) -> int:
         """How many watches of these collections have a push on its way."""
-        return sum(watch.pending is not None for name in collections for watch in self._of.get(name, ()))
+        count = 0
+        for name in collections:
+            for watch in self._of.get(name, ()):
+                count += watch.pending is not None
+        return count
 
     def __len__(self) -> int:
         """How many there are."""

@@ -66,7 +66,7 @@ class Watch:
 
     def next(self, present: str) -> bool:
         """Whether the present version is to be sent now; if so, it is on its way."""
-        if self.pending is not None or present in {self.acknowledged, self.refused}:
+        if self.pending is not None or present in (self.acknowledged, self.refused):
             return False
         self.pending = present
         return True
