@@ -38,7 +38,7 @@ def test_a_peer_of_istios_own_types_decodes_and_drives_ads(
     load.register(20, 3)
     load.state("svc-0", [make_instance(0, 0), make_instance(0, 1)])
     first = make_instance(1, 0)
-    load.state("svc-1", [type(first)(**{**{f: getattr(first, f) for f in first.__slots__}, "metadata": odd})])
+    load.state("svc-1", [first._replace(metadata=odd)])
     _, _, gateway = processes.start_all()
     pilot = pilots(gateway.address)
     wait_for(lambda: pilot.last is not None and len(pilot.last.resources) == 20, timeout_s=30, what="all services")
