@@ -8,7 +8,7 @@ from consumers.audit.verdict import Verdict
 from consumers.audit.verification import Finding, Foreknowledge, Verification
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from consumers.settings import ConversionSettings, GuardSettings
     from schemas.events import RegistryEvent
@@ -39,10 +39,13 @@ def verify(source: Source, conversion: ConversionSettings, guard: GuardSettings)
     verification: Verification | None = None
     topics: dict[str, _Following] = {}
     for manifest in source.manifests():
+        # A topic may join later, with a beginning that the log no longer holds.
+        is_new = verification is None or manifest.folded_to.keys() - topics.keys()
+        if is_new and (missing := _missing(source, manifest, topics)) is not None:
+            verification, topics = None, {}
+            yield Finding(manifest, Verdict.UNVERIFIABLE, missing)
+            continue
         if verification is None:
-            if (missing := _missing(source, manifest)) is not None:
-                yield Finding(manifest, Verdict.UNVERIFIABLE, missing)
-                continue
             verification = Verification(conversion, guard, foreknowledge)
         for topic, last in manifest.folded_to.items():
             if topic not in topics:
@@ -51,11 +54,13 @@ def verify(source: Source, conversion: ConversionSettings, guard: GuardSettings)
         yield verification.check(manifest)
 
 
-def _missing(source: Source, manifest: Manifest) -> str | None:
-    """Why a fold can't begin with this manifest."""
+def _missing(source: Source, manifest: Manifest, followed: Container[str]) -> str | None:
+    """Why a fold can't begin with this manifest, or go on to it: in topics that are not followed yet."""
     if not manifest.folded_to:
         return "it does not say where its fold begins: it is of an older shiplog"
     for topic, offset in manifest.recover_from.items():
+        if topic in followed:
+            continue
         earliest = source.earliest(topic)
         if offset < earliest:
             return f"it needs {topic} from offset {offset}, and the log begins at {earliest}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,20 @@ from consumers.audit.trails import HORIZON_US, follow
 from consumers.audit.verdict import Verdict
 from consumers.audit.verifying import verify
 from consumers.errors import BadBundleError
+from consumers.materializer.conversion import converter_name
 from consumers.settings import ConversionSettings, GuardSettings
-from schemas.events import Datacenter, Namespace
+from schemas.events import Datacenter, Namespace, ServiceKey
 from schemas.protobuf.istio_networking.service_entry_pb2 import ServiceEntry
 from schemas.records import ChangeKind, Delivery, DeliveryKind, Manifest, Part, ResourceRecord
 from shiplog.audit.times import format_ms, parse_time
 from shiplog.errors import CommandError
+from tests.unit.conversions import TOPIC, UNGUARDED, Log, make
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from consumers.audit.verifying import Positioned
 
 NOW = datetime(2026, 11, 23, 14, 0, tzinfo=UTC)
 ENTRIES = "istio/networking/v1alpha3/serviceentries"
@@ -212,6 +218,39 @@ def test_a_bundle_without_its_events_proves_nothing(bundle: Path) -> None:
     opened = Bundle.open(bundle)
     (finding,) = verify(opened, opened.conversion, opened.guard)
     assert (finding.verdict, "needs t from offset 0" in finding.reason) == (Verdict.UNVERIFIABLE, True)
+
+
+class LateTopic:
+    """A log whose second topic joins with a beginning that is no longer there: a `Source`."""
+
+    def __init__(self) -> None:
+        self.log = Log()
+        self.log.keyframe({ServiceKey("g", "a"): [make()]})
+        made = replace(
+            self.log.snapshot().manifest,
+            recover_from={TOPIC: 0},
+            folded_to={TOPIC: len(self.log.events) - 1},
+            converter=converter_name(self.log.settings, UNGUARDED),
+        )
+        late = replace(made, recover_from={TOPIC: 0, "late": 3}, folded_to={**made.folded_to, "late": 9})
+        self.history = [made, late, made]
+
+    def manifests(self) -> Iterator[Manifest]:
+        return iter(self.history)
+
+    def events(self, topic: str, first: int) -> Iterator[Positioned]:
+        return ((topic, offset, event) for offset, event in enumerate(self.log.events) if offset >= first)
+
+    def earliest(self, topic: str) -> int:
+        return 5 if topic == "late" else 0
+
+
+def test_a_topic_that_joins_without_its_beginning_is_named() -> None:
+    """It is missing, and no mismatch; behind it the verification begins anew."""
+    source = LateTopic()
+    findings = list(verify(source, source.log.settings, UNGUARDED))
+    assert [finding.verdict for finding in findings] == ["VERIFIED", "UNVERIFIABLE", "VERIFIED"]
+    assert findings[1].reason == "it needs late from offset 3, and the log begins at 5"
 
 
 def test_an_altered_bundle_is_no_bundle(bundle: Path) -> None:
