@@ -58,12 +58,7 @@ def run(*, quick: bool) -> None:
 
 def _restart(kafka: KafkaServer, folder: Path, *, services: int, streams: int) -> None:
     """Every gateway gone at once: how soon all clients have everything again from the one that comes back."""
-    kafka.renew_topics()
-    writer = SnapshotWriter(kafka.servers)
-    for number in range(services):
-        writer.put(number, ENDPOINTS)
-    writer.publish()
-    writer.flush()
+    _published(kafka, services)
     processes = Processes(folder, kafka, NacosServer(kafka.child, 1), [], group="pilots")
     try:
         gateway = processes.start("gateway")
@@ -84,6 +79,17 @@ def _restart(kafka: KafkaServer, folder: Path, *, services: int, streams: int) -
         )
     finally:
         processes.stop()
+
+
+def _published(kafka: KafkaServer, services: int) -> SnapshotWriter:
+    """Fresh topics with so many services, and what writes more of them."""
+    kafka.renew_topics()
+    writer = SnapshotWriter(kafka.servers)
+    for number in range(services):
+        writer.put(number, ENDPOINTS)
+    writer.publish()
+    writer.flush()
+    return writer
 
 
 def _first_pushes(outs: list[Path], since: float) -> list[float]:
@@ -109,12 +115,7 @@ def _measure(
     gateways: int,
     stalled: int,
 ) -> None:
-    kafka.renew_topics()
-    writer = SnapshotWriter(kafka.servers)
-    for number in range(services):
-        writer.put(number, ENDPOINTS)
-    writer.publish()
-    writer.flush()
+    writer = _published(kafka, services)
     processes = Processes(folder, kafka, NacosServer(kafka.child, 1), [], group="pilots")
     running = [
         processes.start("gateway", SHIPLOG_GATEWAY__LIMITS__MAX_STREAMS_PER_IDENTITY="5000")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
+_EVENTS = {outcome: metrics.EVENTS.labels(outcome) for outcome in Outcome}
 _APPLIED = Outcome.APPLIED
 
 
@@ -110,7 +111,7 @@ class MaterializedPartition:
         if outcome is _APPLIED:
             self._applied += 1
             return outcome
-        metrics.EVENTS.labels(outcome).inc()
+        _EVENTS[outcome].inc()
         if outcome in {Outcome.MISMATCH, Outcome.INCOMPLETE_KEYFRAME}:
             _log.warning(
                 "an event does not fit what was folded before",
@@ -124,7 +125,7 @@ class MaterializedPartition:
 
     def count_applied(self) -> None:
         """Adds the events since the last call to the metric: once a batch, since each time takes a lock."""
-        metrics.EVENTS.labels(_APPLIED).inc(self._applied)
+        _EVENTS[_APPLIED].inc(self._applied)
         self._applied = 0
 
     def has_caught_up(self) -> bool:
