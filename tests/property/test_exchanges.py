@@ -31,17 +31,13 @@ TYPE = "networking.istio.io/v1/ServiceEntry"
 NAMES = st.sampled_from([f"ns/{letter}" for letter in "abcdefgh"])
 
 
-class McpExchange(RuleBasedStateMachine):
-    """One sink and the source; the sink applies what it acknowledges, and nothing else."""
+class Exchange(RuleBasedStateMachine):
+    """A snapshot that changes, of which a peer is told."""
 
     def __init__(self) -> None:
         super().__init__()
         self.view = View()
         self.snapshot: dict[str, str] = {}
-        self.sink: dict[str, str] = {}
-        self.incremental = False
-        self.in_flight: Resources | None = None
-        self.connect(remembers=False, incremental=False)
 
     @rule(changes=st.dictionaries(NAMES, st.one_of(st.none(), st.sampled_from(["1", "2", "3"])), min_size=1))
     def change(self, changes: dict[str, str | None]) -> None:
@@ -52,6 +48,21 @@ class McpExchange(RuleBasedStateMachine):
                 self.snapshot[name] = version
         self.view.apply(applied(changes))
         self.push()
+
+    def push(self) -> None:
+        """What the source sends, if anything."""
+        raise NotImplementedError
+
+
+class McpExchange(Exchange):
+    """One sink and the source; the sink applies what it acknowledges, and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sink: dict[str, str] = {}
+        self.incremental = False
+        self.in_flight: Resources | None = None
+        self.connect(remembers=False, incremental=False)
 
     @rule(remembers=st.booleans(), incremental=st.booleans())
     def connect(self, *, remembers: bool, incremental: bool) -> None:
@@ -122,26 +133,14 @@ class McpExchange(RuleBasedStateMachine):
             assert self.sink == self.snapshot
 
 
-class DeltaExchange(RuleBasedStateMachine):
+class DeltaExchange(Exchange):
     """One client of Delta ADS and the source; the client applies what it acknowledges, and nothing else."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.view = View()
-        self.snapshot: dict[str, str] = {}
         self.client: dict[str, str] = {}
         self.in_flight: DeltaDiscoveryResponse | None = None
         self.connect(remembers=False, names=set())
-
-    @rule(changes=st.dictionaries(NAMES, st.one_of(st.none(), st.sampled_from(["1", "2", "3"])), min_size=1))
-    def change(self, changes: dict[str, str | None]) -> None:
-        """The snapshot changes."""
-        for name, version in changes.items():
-            self.snapshot.pop(name, None)
-            if version is not None:
-                self.snapshot[name] = version
-        self.view.apply(applied(changes))
-        self.push()
 
     @rule(remembers=st.booleans(), names=st.sets(NAMES, max_size=3))
     def connect(self, *, remembers: bool, names: set[str]) -> None:
@@ -215,26 +214,14 @@ class DeltaExchange(RuleBasedStateMachine):
         }
 
 
-class AdsExchange(RuleBasedStateMachine):
+class AdsExchange(Exchange):
     """One client of ADS, state of the world, that may name what it wants; it applies what it acknowledges."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.view = View()
-        self.snapshot: dict[str, str] = {}
         self.client: dict[str, str] = {}
         self.in_flight: DiscoveryResponse | None = None
         self.connect(names=set(), nonce="2026-11-23T14:03:00Z")
-
-    @rule(changes=st.dictionaries(NAMES, st.one_of(st.none(), st.sampled_from(["1", "2", "3"])), min_size=1))
-    def change(self, changes: dict[str, str | None]) -> None:
-        """The snapshot changes."""
-        for name, version in changes.items():
-            self.snapshot.pop(name, None)
-            if version is not None:
-                self.snapshot[name] = version
-        self.view.apply(applied(changes))
-        self.push()
 
     @rule(names=st.sets(NAMES, max_size=3), nonce=st.sampled_from(["", "made-up"]))
     def connect(self, *, names: set[str], nonce: str) -> None:
