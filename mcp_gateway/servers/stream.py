@@ -13,11 +13,11 @@ import structlog
 from mcp_gateway import metrics
 from mcp_gateway.errors import NotAllowedError, ProtocolError, StalledError, StoppingError, UnreadError
 from mcp_gateway.servers.admission import Pace
-from mcp_gateway.sessions.watch import Answer
+from mcp_gateway.sessions.watch import Answer, Watch
 from mcp_gateway.views.publisher import Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mcp_gateway.deliveries import DeliveryTrail, Recipient
     from mcp_gateway.sessions.session import Node, Received, Watches
@@ -82,9 +82,9 @@ class Stream(Generic[Request]):
     session: Session[Request] = field(init=False)
     _subscription: Subscription = field(default_factory=Subscription)
     _publisher: Publisher | None = None
-    _asked: dict[str, None] = field(default_factory=dict)
     _over: Exception | None = None
     _is_closed: bool = False
+    _handed_over: tuple[Watch, str, int, Mapping[str, int]] | None = None
     _sending_since: float | None = None
     _unanswered_since: float | None = None
     _task: asyncio.Task[Any] | None = None
@@ -201,66 +201,61 @@ class Stream(Generic[Request]):
         except Exception as error:  # protobuf's errors differ between its implementations
             raise ProtocolError(f"not a request of this protocol: {error}") from error
         received = self.session.receive(request)
-        self.peer.node = self.session.node.id
         if received is None:
             return
         collection = received.watch.collection
-        view = None if self._publisher is None else self._publisher.view
-        if received.answer is Answer.INITIAL and view is not None:
-            view.watch(collection)
+        if received.answer is Answer.INITIAL:
+            self.peer.node = self.session.node.id
         self._note(received)
         self._unanswered_since = None
-        if view is not None and received.watch.is_settled(view.version(collection)):
-            return  # nothing follows: waking the writer for it would cost a tenth of a push
-        self._asked[collection] = None
-        self._subscription.woken.set()
+        if self._publisher is not None:
+            view = self._publisher.view
+            if received.answer is Answer.INITIAL:
+                view.watch(collection)
+            if received.watch.is_settled(view.version(collection)):
+                return  # nothing follows: waking the writer for it would cost a tenth of a push
+        self._subscription.note({collection: None})
 
     def _note(self, received: Received) -> None:
-        collection = received.watch.collection
-        match received.answer:
-            case Answer.ACK:
-                metrics.acknowledged(collection)
-                self.trail.acknowledged(self.peer, collection, received.version or "")
-                self.acknowledged_at[received.watch.asked_as] = time.time()
-                self._note_latency(received)
-            case Answer.NACK:
-                metrics.refused(collection, received.code)
-                self.trail.refused(self.peer, collection, received.version or "", received.code, received.message)
-                _log.warning(
-                    "push refused by the peer", peer=self.peer.address, collection=collection,
-                    version=received.version, code=received.code, message=received.message[:500],
-                )  # fmt: skip
-            case Answer.STALE:
-                metrics.STALE_NONCES.inc()
-            case Answer.INITIAL | Answer.SUBSCRIPTION:
-                pass
+        watch, answer = received.watch, received.answer
+        if self._handed_over is not None and self._handed_over[0] is watch and received.version is not None:
+            self._note_sent()
+        if answer is Answer.ACK:
+            metrics.acknowledged(watch.collection)
+            self.trail.acknowledged(self.peer, watch.collection, received.version or "")
+            self.acknowledged_at[watch.asked_as] = now = time.time()
+            self._note_latency(received, now)
+        elif answer is Answer.NACK:
+            metrics.refused(watch.collection, received.code)
+            self.trail.refused(
+                self.peer, watch.collection, received.version or "", received.code, received.message
+            )
+            _log.warning(
+                "push refused by the peer", peer=self.peer.address, collection=watch.collection,
+                version=received.version, code=received.code, message=received.message[:500],
+            )  # fmt: skip
+        elif answer is Answer.STALE:
+            metrics.STALE_NONCES.inc()
 
-    def _note_latency(self, received: Received) -> None:
+    def _note_latency(self, received: Received, now: float) -> None:
         """From Nacos's push to this acknowledgement; a peer's first push is old content and does not count."""
         if self._publisher is None:
             return
         view, collection = self._publisher.view, received.watch.collection
         observed_at = view.observed_at(collection) / 1e6
-        if received.version == view.version(collection) and observed_at > self.opened_at:
-            self.latency_s = time.time() - observed_at
+        if observed_at > self.opened_at and received.version == view.version(collection):
+            self.latency_s = now - observed_at
             metrics.PUSH_TO_ACK.observe((self.dialect.protocol,), self.latency_s)
 
     async def _push(self, wire: Wire, view: View) -> None:
-        collections = self._subscription.take()
-        asked, self._asked = self._asked, {}
-        if waiting := self.watches.pending_among(collections):
-            metrics.COALESCED.inc((view.name,), waiting)
-        labels = (view.name, self.dialect.protocol)
-        asked.update(dict.fromkeys(collections))
-        for watch in self.watches.due(view.version, asked):
+        for watch in self.watches.due(view.version, self._subscription.take()):
             message = watch.message(view, self.dialect.message_format)
-            if message is None:
-                continue
-            # Before it is written: a quick peer's answer may be read before the write returns.
-            self.trail.sent(self.peer, watch.collection, watch.pending or "", len(message), view.folded_to)
-            await self._send(wire, message)
-            metrics.pushed(labels, watch.collection, len(message))
-            self._unanswered_since = time.monotonic()
+            if message is not None:
+                self._handed_over = (watch, watch.pending or "", len(message), view.folded_to)
+                await self._send(wire, message)
+        if self.watches.waited:
+            metrics.COALESCED.inc((view.name,), self.watches.waited)
+            self.watches.waited = 0
 
     async def _send(self, wire: Wire, message: bytes) -> None:
         self._sending_since = time.monotonic()
@@ -273,3 +268,17 @@ class Stream(Generic[Request]):
             raise
         finally:
             self._sending_since = None
+            self._note_sent()
+
+    def _note_sent(self) -> None:
+        """Takes down what was handed to the transport.
+
+        After the write, so that a change reaches the next stream before this is done; but before the answer of a
+        peer so quick that it is read before the write returns.
+        """
+        if self._handed_over is None:
+            return
+        (watch, version, size, folded_to), self._handed_over = self._handed_over, None
+        self.trail.sent(self.peer, watch.collection, version, size, folded_to)
+        metrics.pushed((self.peer.view, self.dialect.protocol), watch.collection, size)
+        self._unanswered_since = time.monotonic()

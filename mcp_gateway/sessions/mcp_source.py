@@ -57,11 +57,7 @@ class McpWatch(Watch):
     def message(self, view: View, message_format: MessageFormat) -> bytes | None:
         """The push that is due."""
         basis = self.basis
-        if (
-            basis is not None
-            and self.collection == SYNTHETIC_ENTRIES
-            and view.only_removes(self.collection, basis)
-        ):
+        if self.collection == SYNTHETIC_ENTRIES and basis and view.only_removes(self.collection, basis):
             basis = None
         return view.message(self.collection, message_format, self.asked_as, basis)
 

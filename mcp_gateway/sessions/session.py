@@ -53,9 +53,13 @@ def answered(watch: Watch, answer: Answer, nonce: str, error: Status | None) -> 
 
 @dataclass(slots=True)
 class Watches:
-    """A stream's watches by the peer's own name of the collection, in the order in which it asked."""
+    """A stream's watches by the peer's own name of the collection, in the order in which it asked.
+
+    `waited` counts how often something was due while a push was on its way.
+    """
 
     kind: type[Watch] = Watch
+    waited: int = 0
     _watches: dict[str, Watch] = field(default_factory=dict)
     _of: dict[str, list[Watch]] = field(default_factory=dict)
 
@@ -107,16 +111,10 @@ class Watches:
             watches = self._of.get(collection)
             version = version_of(collection) if watches else ""
             for watch in watches or ():
-                if watch.next(version):
+                if watch.pending is not None:
+                    self.waited += 1
+                elif watch.next(version):
                     yield watch
-
-    def pending_among(self, collections: Iterable[str]) -> int:
-        """How many watches of these collections have a push on its way."""
-        count = 0
-        for name in collections:
-            for watch in self._of.get(name, ()):
-                count += watch.pending is not None
-        return count
 
     def __len__(self) -> int:
         """How many there are."""

@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """An event, and the collections that changed since they were taken: what comes meanwhile is one wake-up."""
+    """An event, and the collections to look at since they were taken: what comes meanwhile is one wake-up."""
 
     woken: asyncio.Event = field(default_factory=asyncio.Event)
-    _changed: set[str] = field(default_factory=set)
+    _noted: dict[str, None] = field(default_factory=dict)
 
-    def note(self, collections: Collection[str]) -> None:
-        """These have new versions."""
-        self._changed.update(collections)
+    def note(self, collections: dict[str, None]) -> None:
+        """These have new versions, or were asked for (a dict, as a set that keeps its order)."""
+        self._noted.update(collections)
         self.woken.set()
 
-    def take(self) -> set[str]:
-        """What changed; nothing has, afterwards."""
-        changed, self._changed = self._changed, set()
-        return changed
+    def take(self) -> Collection[str]:
+        """What was noted, in that order; nothing is, afterwards."""
+        noted, self._noted = self._noted, {}
+        return noted
 
 
 class Publisher:
@@ -49,8 +49,9 @@ class Publisher:
 
     def changed(self, collections: Collection[str]) -> None:
         """These collections have new versions."""
+        noted = dict.fromkeys(collections)
         for subscription in self._subscriptions:
-            subscription.note(collections)
+            subscription.note(noted)
 
     def count(self) -> int:
         """How many follow."""
