@@ -1,4 +1,4 @@
-"""The names of a collection in order, in runs of some hundred, and each run as it was encoded last. Pure.
+"""The names of a collection in order, in runs of some dozens, and each run as it was encoded last. Pure.
 
 A push of everything is joined from the runs: when one resource of ten thousand changes, one run is encoded anew.
 """
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
 
-RUN = 128
-"""Names in a run: fewer than twice as many. Encoding one takes about as long as joining the runs of 10,000."""
+RUN = 32
+"""Names in a run: fewer than twice as many. Shorter ones are soon more to join than they save to encode."""
 
 
 @dataclass(slots=True)
