@@ -112,7 +112,7 @@ class DeliveryTrail:
             code=code,
             message=message,
             at=time.time_ns() // 1000,
-            folded_to=dict(folded_to or {}),
+            folded_to=folded_to or {},
             stream=peer.stream,
         )
         if self._missing or not self._write(delivery):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from itertools import count
+from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,9 +20,31 @@ if TYPE_CHECKING:
 
     from runtime.settings import KafkaSettings
 
-    _OnDelivery = Callable[[KafkaError | None, Message], None]
+    _OnDelivery = Callable[[KafkaError | None, Message], None]  # on the writer's thread
+
+_LOT_S = 0.1
 
 _log = structlog.get_logger()
+
+
+@dataclass(slots=True, eq=False)
+class _Lot:
+    """Tracked records that were written one after the other, from a moment on: counted, not listed."""
+
+    since: float
+    on_delivered: _OnDelivery
+    taken: int = 0
+    settled: int = 0
+
+    def settle(self, error: KafkaError | None, message: Message) -> None:
+        """Kafka has one of them, or never will; on the writer's thread."""
+        self.settled += 1
+        self.on_delivered(error, message)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is waited for; asked when no more are written."""
+        return self.settled == self.taken
 
 
 class KafkaWriter:
@@ -44,8 +67,7 @@ class KafkaWriter:
     ) -> None:
         self._on_delivered = on_delivered
         self._on_lost = on_lost
-        self._numbers = count()
-        self._waiting: dict[int, float] = {}
+        self._lots = deque([_Lot(time.time(), self._delivered)])
         self._producer = Producer(
             kafka.client_config(client_id)
             | {
@@ -72,23 +94,25 @@ class KafkaWriter:
         return self._produce(topic, partition, key, value, self._delivered)
 
     def write_tracked(self, topic: str, *, partition: int, key: bytes, value: bytes | None) -> bool:
-        """As `write`, for a record that `whole_until` waits for."""
-        number = next(self._numbers)
-        self._waiting[number] = time.time()
-
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            self._waiting.pop(number, None)
-            self._delivered(error, message)
-
-        taken = self._produce(topic, partition, key, value, delivered)
-        if not taken:
-            del self._waiting[number]
+        """As `write`, for a record that `whole_until` waits for; both are called on one thread."""
+        lot, now = self._lots[-1], time.time()
+        if now - lot.since > _LOT_S:
+            lot = _Lot(now, self._delivered)
+            self._lots.append(lot)
+        taken = self._produce(topic, partition, key, value, lot.settle)
+        lot.taken += taken
         return taken
 
     def whole_until(self) -> float:
-        """Until when, seconds (UTC), every tracked record that was written is in Kafka."""
+        """Until when, seconds (UTC), every tracked record that was written is in Kafka.
+
+        In steps of a tenth of a second: what was written in one counts as a whole.
+        """
         now = time.time()
-        return min(list(self._waiting.values()), default=now)
+        self._lots.append(_Lot(now, self._delivered))
+        while len(self._lots) > 1 and self._lots[0].is_settled:
+            self._lots.popleft()
+        return self._lots[0].since
 
     @property
     def queued(self) -> int:

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.control import Decision, decision_from_avro, decision_to_avro
 from schemas.digests import content_digest
 from schemas.events import Datacenter, Link, Namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +145,7 @@ class DeliveryKind(StrEnum):
     """The gateway ended in order: nothing is missing before this."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
+class Delivery(NamedTuple):
     """What a gateway sent to a Pilot, or what the Pilot answered; `at` in microseconds (UTC).
 
     `version` is that of the collection as the view has it, a digest; `folded_to` maps `topic-partition` of events
@@ -165,7 +165,7 @@ class Delivery:
     code: int
     message: str
     at: int
-    folded_to: dict[str, int] = field(default_factory=dict)
+    folded_to: Mapping[str, int] = MappingProxyType({})
     stream: str = ""
 
 
@@ -225,7 +225,7 @@ def manifest_from_avro(value: dict[str, Any]) -> Manifest:
 
 def delivery_to_avro(delivery: Delivery) -> dict[str, Any]:
     """The delivery as fastavro writes it."""
-    return _fields(delivery)
+    return delivery._asdict()
 
 
 def delivery_from_avro(value: dict[str, Any]) -> Delivery:

@@ -4,22 +4,41 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psutil
 
 from shiplog.local_stack.child import Child
 from tests.harness.servers import PARTITIONS, free_port
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.harness.servers import KafkaServer, NacosServer
 
 _COMMANDS = {"listener": "listen", "materializer": "materialize", "gateway": "gateway"}
+
+
+@contextmanager
+def standing_still(child: Child) -> Iterator[None]:
+    """The process and its children are stopped, not ended, and go on afterwards."""
+    assert child.process is not None
+    top = psutil.Process(child.process.pid)
+    tree = [top, *top.children(recursive=True)]
+    for process in tree:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in tree:
+            process.send_signal(signal.SIGCONT)
 
 
 def guard(mode: str, *scopes: str) -> dict[str, str]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import signal
+import time
 from typing import TYPE_CHECKING
 
-import psutil
-
+from runtime.kafka_writer import KafkaWriter
+from runtime.settings import KafkaSettings
 from schemas.avro_codec import codecs
 from schemas.records import DeliveryKind
 from schemas.topics import DELIVERIES
 from tests.harness.load import make_instance
 from tests.harness.logs import read_all, read_history
 from tests.harness.pilot import SERVICE_ENTRIES, wait_for
+from tests.harness.processes import standing_still
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,17 +59,11 @@ def test_the_trail_says_who_was_sent_what(
     assert manifest.namespace == namespace
     assert set(manifest.folded_to.values()) <= set(trail[2].folded_to.values())
 
-    assert kafka.child.process is not None
-    broker = psutil.Process(kafka.child.process.pid)
-    tree = [broker, *broker.children(recursive=True)]
-    for process in tree:
-        process.send_signal(signal.SIGSTOP)
-    others = [pilots(gateway.address) for _ in range(5)]
-    wait_for(lambda: all(other.versions for other in others), timeout_s=20, what="served without Kafka")
-    wait_for(lambda: gateway.debug("snapshot")["kafka_silent_s"] > 6, timeout_s=15, what="the age of the data")
-    assert gateway.is_ready()
-    for process in tree:
-        process.send_signal(signal.SIGCONT)
+    with standing_still(kafka.child):
+        others = [pilots(gateway.address) for _ in range(5)]
+        wait_for(lambda: all(other.versions for other in others), timeout_s=20, what="served without Kafka")
+        wait_for(lambda: gateway.debug("snapshot")["kafka_silent_s"] > 6, timeout_s=15, what="the age of the data")
+        assert gateway.is_ready()
     wait_for(lambda: gateway.debug("snapshot")["kafka_silent_s"] < 6, timeout_s=15, what="in touch again")
     missing = gateway.metric("shiplog_gateway_deliveries_missing_total")
     assert missing == 8, "ten deliveries, room for two"
@@ -77,3 +72,30 @@ def test_the_trail_says_who_was_sent_what(
     wait_for(lambda: any(one.kind is DeliveryKind.GAP for one in deliveries(kafka)), timeout_s=20, what="the gap")
     (gap,) = [one for one in deliveries(kafka) if one.kind is DeliveryKind.GAP][:1]
     assert gap.message == "8 deliveries are missing before this"
+
+
+def test_the_trail_is_whole_until_what_kafka_does_not_have(kafka: KafkaServer) -> None:
+    """Never later than a record that waits, and up to the present when none does."""
+    writer = KafkaWriter(
+        KafkaSettings(servers=kafka.servers), client_id="trail", max_queued_records=100, max_queued_bytes=2**20
+    )
+
+    def write(value: bytes) -> None:
+        assert writer.write_tracked(DELIVERIES, partition=-1, key=b"pilot", value=value)
+
+    kafka.renew_topics()
+    write(b"1")
+    written = time.time()
+    wait_for(lambda: writer.whole_until() >= written, timeout_s=10, what="the first record in Kafka")
+    with standing_still(kafka.child):
+        time.sleep(0.2)
+        before = time.time()
+        write(b"2")
+        time.sleep(0.3)
+        write(b"3")
+        time.sleep(0.3)
+        assert before - 0.1 < writer.whole_until() <= before + 0.1
+    written = time.time()
+    wait_for(lambda: writer.whole_until() >= written, timeout_s=20, what="all records in Kafka")
+    assert writer.close(5.0) == 0
+    assert len(read_all(kafka, DELIVERIES)) == 3

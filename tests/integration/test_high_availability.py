@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from schemas.topics import REGISTRY_EVENTS
 from tests.harness.load import make_instance
 from tests.harness.logs import read_all, read_history
 from tests.harness.pilot import wait_for
+from tests.harness.processes import standing_still
 from tests.harness.servers import PARTITIONS
 from tests.integration.test_faults import Changes, assert_converges
 
@@ -159,20 +159,12 @@ def test_a_kafka_that_stands_still_does_not_stop_the_reading(
     listener, _, gateway = processes.start_all()
     pilot = pilots(gateway.address)
     wait_for(lambda: len(pilot.endpoints()) == SERVICES, timeout_s=30, what="all services")
-    assert kafka.child.process is not None
-    broker = psutil.Process(kafka.child.process.pid)
-    tree = [broker, *broker.children(recursive=True)]
-    for process in tree:
-        process.send_signal(signal.SIGSTOP)
-    try:
+    with standing_still(kafka.child):
         before = listener.metric("shiplog_listener_pushes_total")
         load.change(400, per_second=100)
         time.sleep(1)
         assert listener.metric("shiplog_listener_pushes_total") - before > SERVICES / 2
         assert listener.metric("shiplog_listener_contact_age_seconds") < 7
-    finally:
-        for process in tree:
-            process.send_signal(signal.SIGCONT)
     assert_converges(pilot, nacos, namespace, load)
     assert listener.child.process is not None
     assert psutil.Process(listener.child.process.pid).memory_info().rss < MEMORY_MIB * 2**20

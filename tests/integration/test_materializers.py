@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
 import httpx
-import psutil
 import pytest
 
 from tests.harness.pilot import wait_for
-from tests.harness.processes import guard
+from tests.harness.processes import guard, standing_still
 from tests.integration.test_faults import Changes, assert_converges, assert_history_is_sound
 
 if TYPE_CHECKING:
@@ -103,17 +101,11 @@ def test_an_owner_that_stalls_and_wakes_up_publishes_nothing(
     second = processes.start("materializer")
     wait_for(lambda: owned(first) + owned(second) == 4 and owned(first) > 0, timeout_s=40, what="shared out")
     pilot = pilots(gateway.address)
-    assert first.child.process is not None
-    stalled = psutil.Process(first.child.process.pid)
-    tree = [stalled, *stalled.children(recursive=True)]
     with Changes(load, per_second=200):
         time.sleep(1)
-        for process in tree:
-            process.send_signal(signal.SIGSTOP)
-        wait_for(lambda: owned(second) == 4, timeout_s=40, what="taken over")
-        time.sleep(2)
-        for process in tree:
-            process.send_signal(signal.SIGCONT)
+        with standing_still(first.child):
+            wait_for(lambda: owned(second) == 4, timeout_s=40, what="taken over")
+            time.sleep(2)
         time.sleep(3)
     assert_converges(pilot, nacos, namespace, load)
     assert_history_is_sound(kafka, pilot)
