@@ -13,10 +13,9 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers import metrics
-from consumers.materializer.decision_queue import CarryOut, DecisionQueue, Refuse
+from consumers.materializer.deciding import Deciding
 from consumers.materializer.fold import Outcome
 from consumers.materializer.partition import MaterializedPartition
-from consumers.materializer.rebuilding import Rebuilding
 from consumers.materializer.recovery import from_metadata, to_metadata
 from consumers.materializer.reporting import Reporting
 from consumers.materializer.snapshot_reader import read_published
@@ -24,7 +23,6 @@ from consumers.materializer.transaction import NamespaceUpdate, TransactionWrite
 from runtime.kafka_reader import LARGE_RECORDS, close_consumer, set_aside
 from runtime.lifecycle import settle_memory
 from schemas.errors import UndecodableRecordError
-from schemas.records import Quarantined
 from schemas.topics import CONTROL_EVENTS
 
 if TYPE_CHECKING:
@@ -37,8 +35,7 @@ if TYPE_CHECKING:
     from consumers.settings import ConversionSettings, MaterializerSettings
     from runtime.settings import KafkaSettings
     from schemas.avro_codec import Codecs
-    from schemas.control import ControlEvent, Pin
-    from schemas.events import Namespace
+    from schemas.records import Quarantined
 
 _log = structlog.get_logger()
 
@@ -67,7 +64,7 @@ class Engine:
         self._codecs = codecs
         self._client_id = f"shiplog-materializer-{instance}"
         self._partitions: dict[int, MaterializedPartition] = {}
-        self._queues: dict[int, DecisionQueue] = {}
+        self._deciding = Deciding(kafka, codecs, conversion, settings.guard)
         self._committed_at = time.monotonic()
         self._lost = False
         self._closing = False
@@ -124,7 +121,7 @@ class Engine:
                 self._start_reading()
             quarantined = self._fold(messages)
             self._publish(quarantined)
-            self._decide()
+            self._deciding.carry_out(self._partitions, self._commit)
             if time.monotonic() - reported_at > 1.0:
                 reported_at = time.monotonic()
                 report(self._reporting.report(self._partitions.values()))
@@ -177,7 +174,7 @@ class Engine:
                     if tp.partition == number and tp.offset > 0 and tp.topic != CONTROL_EVENTS
                 },
             )
-            self._queues[number] = DecisionQueue(self._rebuilder(number))
+            self._deciding.begin(number)
         controls = [tp for tp in committed if tp.topic == CONTROL_EVENTS]
         self._starts = [TopicPartition(tp.topic, tp.partition, max(tp.offset, 0)) for tp in controls]
         for tp in committed:
@@ -210,8 +207,7 @@ class Engine:
         self._starts = []
         for tp in revoked:
             self._partitions.pop(tp.partition, None)
-            if (queue := self._queues.pop(tp.partition, None)) is not None:
-                queue.abandon()
+            self._deciding.end(tp.partition)
         metrics.PARTITIONS.set(len(self._partitions))
 
     def _lost_membership(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
@@ -232,28 +228,33 @@ class Engine:
             partition = self._partitions.get(number)
             if partition is None:
                 continue
-            if topic == CONTROL_EVENTS:
-                self._take_decision(message, quarantined)
-                continue
-            try:
-                event = self._codecs.registry_event.decode(message.value())
-            except UndecodableRecordError as fault:
-                partition.next_offsets[topic] = offset + 1
-                if not partition.recovering:  # else it was set aside when it was first read
-                    quarantined.append(self._quarantine(message, fault))
-            else:
-                if partition.apply(topic, offset, event) is Outcome.BAD_ITEM:
-                    faults = [
-                        UndecodableRecordError("bad_item", f"{key.group}/{key.data_id}, {fault}")
-                        for key, fault in partition.take_faults()
-                    ]
-                    quarantined += [
-                        self._quarantine(message, fault) for fault in faults if not partition.recovering
-                    ]
+            faults = self._take(partition, topic, offset, message.value())
+            if not partition.recovering:  # else they were set aside when they were first read
+                quarantined += [self._quarantine(message, fault) for fault in faults]
             if partition.recovering and partition.has_caught_up():
                 # Events of this batch behind the last commit must not be compared with what stands published.
                 self._recover(partition, quarantined)
         return quarantined
+
+    def _take(
+        self, partition: MaterializedPartition, topic: str, offset: int, value: bytes | None
+    ) -> list[UndecodableRecordError]:
+        """Takes a record in; what of it can't be used."""
+        try:
+            if topic == CONTROL_EVENTS:  # not while the partition recovers: it is paused then
+                self._deciding.take(partition.number, offset, value)
+                partition.next_offsets[topic] = offset + 1
+                return []
+            outcome = partition.apply(topic, offset, self._codecs.registry_event.decode(value))
+        except UndecodableRecordError as fault:
+            partition.next_offsets[topic] = offset + 1
+            return [fault]
+        if outcome is not Outcome.BAD_ITEM:
+            return []
+        return [
+            UndecodableRecordError("bad_item", f"{key.group}/{key.data_id}, {fault}")
+            for key, fault in partition.take_faults()
+        ]
 
     def _note(self, message: Message, error: KafkaError) -> None:
         """An error among the records; raises what a fresh start may mend."""
@@ -279,61 +280,6 @@ class Engine:
             partition=partition.number,
             differing_namespaces=len(differing),
             compare_s=round(time.monotonic() - started, 3),
-        )
-
-    def _take_decision(self, message: Message, quarantined: list[Quarantined]) -> None:
-        number, offset = message.partition() or 0, message.offset() or 0
-        try:
-            event = self._codecs.control_event.decode(message.value())
-        except UndecodableRecordError as fault:
-            quarantined.append(self._quarantine(message, fault))
-        else:
-            self._queues[number].add(offset, event)
-        self._partitions[number].next_offsets[CONTROL_EVENTS] = offset + 1
-
-    def _decide(self) -> None:
-        """Carries out the decisions whose time has come, each in a transaction of its own: it makes a version."""
-        for number, queue in self._queues.items():
-            partition = self._partitions[number]
-            while (found := queue.take(partition.refusal)) is not None:
-                match found:
-                    case CarryOut(offset=offset, event=event, pinned=pinned):
-                        updates = partition.decide(offset, event, pinned)
-                        self._commit([NamespaceUpdate(number, *update) for update in updates], [])
-                        outcome = "carried_out"
-                    case Refuse(reason=""):
-                        continue
-                    case Refuse(offset=offset, event=event, reason=reason):
-                        self._commit([], [self._refused(number, offset, event, reason)])
-                        outcome = "refused"
-                metrics.DECISIONS.labels(type(event.body).__name__, outcome).inc()
-                _log.warning(
-                    "operator's decision", outcome=outcome, kind=type(event.body).__name__,
-                    namespace=event.namespace, author=event.author, reason=event.reason,
-                )  # fmt: skip
-
-    def _refused(self, number: int, offset: int, event: ControlEvent, reason: str) -> Quarantined:
-        return Quarantined(
-            topic=CONTROL_EVENTS,
-            partition=number,
-            offset=offset,
-            process="materializer",
-            reason="refused",
-            detail=reason[:1000],
-            key=event.namespace.encode(),
-            value=self._codecs.control_event.encode(event),
-            at=time.time_ns() // 1000,
-        )
-
-    def _rebuilder(self, number: int) -> Callable[[Namespace, Pin], Rebuilding]:
-        return lambda namespace, pin: Rebuilding(
-            self._kafka,
-            self._codecs,
-            self._conversion,
-            self._settings.guard,
-            partition=number,
-            namespace=namespace,
-            version=pin.version,
         )
 
     def _publish(self, quarantined: list[Quarantined]) -> None:
@@ -369,7 +315,7 @@ class Engine:
 
     def _offset_of(self, partition: MaterializedPartition, topic: str, offset: int) -> TopicPartition:
         if topic == CONTROL_EVENTS:
-            waiting = self._queues[partition.number].first_waiting()
+            waiting = self._deciding.first_waiting(partition.number)
             return TopicPartition(topic, partition.number, offset if waiting is None else waiting)
         metadata = to_metadata(partition.recovery_offset(topic))
         return TopicPartition(topic, partition.number, offset, metadata=metadata)

@@ -9,34 +9,24 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from consumers.materializer.claimed_names import ClaimedNames
 from consumers.materializer.conversion import SERVICE_ENTRIES
-from consumers.materializer.conversion.endpoint import rename_port
-from consumers.materializer.conversion.names import ServiceName, is_canonical, service_name
-from consumers.materializer.conversion.service_entry import (
-    agreed_port,
-    encode_part,
-    encode_record,
-    encode_stated,
-    is_named,
-    logical_port,
-)
+from consumers.materializer.conversion.service_entry import encode_stated
 from consumers.materializer.fold_state import Touched
 from consumers.materializer.folded_item import Claimant, claimants
 from consumers.materializer.folded_service import FoldedService
+from consumers.materializer.held_service import HeldService, service_entry
 from schemas.digests import format_snapshot_digest, resource_digest
 from schemas.records import Change, ChangeKind, Manifest, ResourceRecord
 from schemas.topics import CONTROL_EVENTS, MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from consumers.materializer.conversion.endpoint import FoldedInstance
     from consumers.materializer.fold_state import NamespaceState, PartitionState
     from consumers.materializer.folded_item import ResourceId
-    from consumers.materializer.guard import Lost
     from consumers.settings import ConversionSettings
-    from schemas.events import Datacenter, InstanceKey, Namespace, ServiceKey
-    from schemas.records import Part
+    from schemas.events import Datacenter, Namespace, ServiceKey
 
     _Services = dict[ServiceKey, FoldedService]
     _Records = dict[tuple[str, str], ResourceRecord | None]
@@ -55,41 +45,6 @@ class Occasion(NamedTuple):
     folded_to: Mapping[str, int] = MappingProxyType({})
     converter: str = ""
     missing: tuple[Datacenter, ...] = ()
-
-
-class _HeldService(NamedTuple):
-    """A service in one datacenter, and the endpoints that its guard keeps."""
-
-    service: FoldedService
-    held: dict[InstanceKey, Lost]
-
-    def instances(self) -> Iterator[FoldedInstance]:
-        """All of them, to decide the service's port."""
-        yield from self.service.instances.values()
-        for lost in self.held.values():
-            yield lost.instance
-
-    def encode(self, datacenter: Datacenter, port_name: str, *, keep: bool) -> tuple[Part, bool]:
-        """Its endpoints, and whether an address is a name; with `keep` they stay in the service until it changes.
-
-        That spares the other datacenters' when one changes. Of a single one it would only hold every byte twice.
-        """
-        service = self.service
-        service.use_port_name(port_name)
-        if service.part is None or self.held:
-            listed = service.listed()
-            endpoints = [instance.endpoint for instance in listed]
-            for lost in self.held.values():
-                endpoint = lost.instance.endpoint
-                endpoints.append(endpoint if lost.port_name == port_name else rename_port(endpoint, port_name))
-            part = encode_part(datacenter, endpoints)
-            named = (service.may_be_named and is_named(listed)) or is_named(
-                lost.instance for lost in self.held.values()
-            )
-            if self.held or not keep:
-                return part, named
-            service.part, service.part_is_named = part, named
-        return service.part, service.part_is_named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +84,10 @@ class NamespaceView:
     conflicts: dict[ResourceId, tuple[str, ...]] = field(default_factory=dict)
     oversized: dict[ResourceId, int] = field(default_factory=dict)
     _digests: dict[tuple[str, str], int] = field(default_factory=dict)
-    _names: dict[ServiceKey, ServiceName] = field(default_factory=dict)
-    _claims: dict[str, set[ServiceKey]] = field(default_factory=dict)
+    _names: ClaimedNames = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._names = ClaimedNames(self.settings, self.namespace)
 
     def adopt(self, versions: dict[tuple[str, str], str], manifest: Manifest) -> None:
         """This is what stands published, read back from the snapshot topic."""
@@ -147,18 +104,20 @@ class NamespaceView:
         counted = state.counted(self.namespace)
         here = {name: there.services for name, there in counted.items()}
         stated = {one: _claimants(counted, one) for one in dirty.resources}
-        touched = {key: self._parts_of(state, here, key) for key in dirty.services | self._uncovered(stated)}
+        uncovered = {name for (kind, name), found in stated.items() if kind == SERVICE_ENTRIES and not found}
+        touched = {key: self._parts_of(state, here, key) for key in dirty.services | self._names.named(uncovered)}
         records: _Records = dict.fromkeys(stated)
-        for key in self._claim(state, here, touched):
-            former = self._names.pop(key, None)
+        for key, former in self._names.claim(touched).items():
             if former is not None:
                 records[SERVICE_ENTRIES, former.resource] = None
+            if key not in touched:
+                touched[key] = self._parts_of(state, here, key)
         for key, services in touched.items():
             if services:
-                name = self._names.get(key)
-                if name is None:
-                    name = self._names[key] = self._name(key)
-                records[SERVICE_ENTRIES, name.resource] = self._convert(name, services)
+                name = self._names.name(key)
+                records[SERVICE_ENTRIES, name.resource] = service_entry(
+                    self.settings, self.namespace, name, services
+                )
         self._prefer_stated(counted, stated, records)
         return self._difference(state, records, occasion)
 
@@ -170,20 +129,13 @@ class NamespaceView:
             dirty.services |= state.datacenters[datacenter].guard.held_services(self.namespace)
             dirty.resources |= there.claims.keys()
         update = self.update(state, dirty, occasion)
-        known = {(SERVICE_ENTRIES, name.resource) for name in self._names.values()}
+        known = {(SERVICE_ENTRIES, resource) for resource in self._names.resources()}
         for there in state.counted(self.namespace).values():
             known |= there.claims.keys()
         strangers: _Records = dict.fromkeys(self.versions.keys() - known)
         if not strangers:
             return update
         return self._difference(state, (dict(update.records) if update else {}) | strangers, occasion)
-
-    def _uncovered(self, stated: dict[ResourceId, list[Claimant]]) -> set[ServiceKey]:
-        """The services whose name a config item had, and has no longer."""
-        freed = {
-            name for (collection, name), found in stated.items() if collection == SERVICE_ENTRIES and not found
-        }
-        return {key for key, name in self._names.items() if name.resource in freed} if freed else set()
 
     def _prefer_stated(
         self,
@@ -246,67 +198,15 @@ class NamespaceView:
 
     def _parts_of(
         self, state: PartitionState, here: dict[Datacenter, _Services], key: ServiceKey
-    ) -> dict[Datacenter, _HeldService]:
+    ) -> dict[Datacenter, HeldService]:
         """The service in each datacenter, with what its guard keeps; empty when none has an instance of it."""
         found = {}
         for datacenter, services in here.items():
             service = services.get(key)
             held = state.held(datacenter, self.namespace, key)
             if service is not None or held:
-                found[datacenter] = _HeldService(service or FoldedService(self.settings.protocol.lower()), held)
+                found[datacenter] = HeldService(service or FoldedService(self.settings.protocol.lower()), held)
         return found if any(one.service.instances or one.held for one in found.values()) else {}
-
-    def _claim(
-        self,
-        state: PartitionState,
-        here: dict[Datacenter, _Services],
-        touched: dict[ServiceKey, dict[Datacenter, _HeldService]],
-    ) -> set[ServiceKey]:
-        """Notes who wants which name; the services that have to be named anew.
-
-        Those whose names now collide, or no longer do, are added to `touched`.
-        """
-        unnamed = set()
-        for key, services in list(touched.items()):
-            if (key in self._names) == bool(services):
-                continue
-            unnamed.add(key)
-            plain = service_name(self.settings, self.namespace, key)
-            for claim in (f"name {plain.resource}", f"host {plain.host}"):
-                claimants = self._claims.setdefault(claim, set())
-                if services:
-                    claimants.add(key)
-                else:
-                    claimants.discard(key)
-                unnamed |= claimants if len(claimants) > 1 or not services else set()
-                for other in [rival for rival in claimants if rival not in touched]:
-                    touched[other] = self._parts_of(state, here, other)
-                if not claimants:
-                    del self._claims[claim]
-        return unnamed
-
-    def _name(self, key: ServiceKey) -> ServiceName:
-        plain = service_name(self.settings, self.namespace, key)
-        for claim in (f"name {plain.resource}", f"host {plain.host}"):
-            rivals = self._claims[claim]
-            if len(rivals) > 1 and [rival for rival in rivals if is_canonical(rival)] != [key]:
-                return service_name(self.settings, self.namespace, key, collides=True)
-        return plain
-
-    def _convert(self, name: ServiceName, services: dict[Datacenter, _HeldService]) -> ResourceRecord:
-        agreed = {None if one.held else one.service.ports for one in services.values()}
-        if len(agreed) == 1 and (ports := agreed.pop()) is not None:
-            port = agreed_port(self.settings, ports.port, ports.protocol, ports.logical_port)
-        else:
-            all_instances = (instance for one in services.values() for instance in one.instances())
-            port = logical_port(self.settings, all_instances)
-        parts = []
-        named = False
-        for datacenter, one in services.items():
-            part, part_is_named = one.encode(datacenter, port.name, keep=len(services) > 1)
-            parts.append(part)
-            named = named or part_is_named
-        return encode_record(self.namespace, name, port, tuple(parts), named=named)
 
     def _difference(self, state: PartitionState, records: _Records, occasion: Occasion) -> Update | None:
         """The update that writes what differs of these records, and its manifest."""

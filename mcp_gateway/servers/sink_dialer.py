@@ -6,7 +6,7 @@ The source speaks first: a push of a collection that no sink knows makes it refu
 from __future__ import annotations
 
 import asyncio
-import random
+import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -18,6 +18,7 @@ from mcp_gateway.deliveries import Recipient
 from mcp_gateway.errors import GatewayError, ProtocolError, StalledError
 from mcp_gateway.servers.dialects import mcp_source
 from mcp_gateway.servers.stream import Stream
+from runtime.backoff import Backoff
 from runtime.errors import SettingsError
 from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources, Resources
 
@@ -31,8 +32,7 @@ _log = structlog.get_logger()
 
 METHOD = "/istio.mcp.v1alpha1.ResourceSink/EstablishResourceStream"
 TRIGGER = Resources(collection="$triggerCollection").SerializeToString()
-_FIRST_BACKOFF_S = 1.0
-_MAX_BACKOFF_S = 60.0
+_BACKOFF_S = (1.0, 60.0)
 
 
 class SinkDialer:
@@ -56,9 +56,9 @@ class SinkDialer:
 
     async def run(self) -> None:
         """Dials again and again, until it is cancelled."""
-        pause_s = _FIRST_BACKOFF_S
+        backoff = Backoff(*_BACKOFF_S)
         while True:
-            started = asyncio.get_running_loop().time()
+            started = time.monotonic()
             try:
                 await self._serve_once()
                 fault = "the sink ended the stream"
@@ -66,13 +66,10 @@ class SinkDialer:
                 fault = f"{error.code().name}: {error.details()}"
             except (GatewayError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
                 fault = str(error)  # the last two: the call ended while it was written to
-            if asyncio.get_running_loop().time() - started > _MAX_BACKOFF_S:
-                pause_s = _FIRST_BACKOFF_S
             metrics.RECONNECTIONS.inc()
-            wait_s = random.uniform(pause_s / 2, pause_s)  # noqa: S311 - spreads load, no secret
+            wait_s = backoff.pause_s(time.monotonic() - started)
             _log.warning("sink is dialled again", sink=self._sink.address, fault=fault, in_s=round(wait_s, 1))
             await asyncio.sleep(wait_s)
-            pause_s = min(2 * pause_s, _MAX_BACKOFF_S)
 
     async def _serve_once(self) -> None:
         address = self._sink.address

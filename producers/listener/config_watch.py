@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
 import time
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,10 @@ import structlog
 
 from producers import metrics
 from producers.errors import NacosError, NacosRefusedError
+from producers.listener.subscriptions import BACKOFF_S
 from producers.listener.watched import now_us
 from producers.nacos.payload import GARBAGE
+from runtime.backoff import Backoff
 from schemas.events import ConfigKey, ConfigState, Link
 from schemas.topics import MAX_RECORD_BYTES
 
@@ -36,7 +37,6 @@ _MISSED_SEARCHES_UNTIL_ASKED = 2
 _RELISTEN_EVERY = 6
 _DELETED, _BEING_DUMPED = 300, 400
 _ASK_AGAIN_S = 0.5
-_BACKOFF_S = (0.2, 10.0)
 
 
 class ConfigWatch:
@@ -63,7 +63,7 @@ class ConfigWatch:
             self._completed("config items are not watched (nacos.config_groups is empty)")
             return
         server: Server | None = None
-        attempt = 0
+        backoff = Backoff(*BACKOFF_S)
         while True:
             begun = time.monotonic()
             try:
@@ -78,8 +78,7 @@ class ConfigWatch:
                 self.detail = f"config center: {error}"
             self.link = Link.BLIND
             self._removals_believed_from = time.monotonic() + watched.settings.removal_grace_s
-            attempt = 1 if time.monotonic() - begun > _BACKOFF_S[1] else attempt + 1
-            pause = random.uniform(0.5, 1.0) * min(_BACKOFF_S[1], _BACKOFF_S[0] * 2 ** min(attempt, 10))  # noqa: S311 - jitter
+            pause = backoff.pause_s(time.monotonic() - begun)
             metrics.RECONNECTS.labels(*watched.labels, f"config_{cause}").inc()
             _log.warning("config center", namespace=watched.namespace, cause=cause, detail=self.detail)
             await asyncio.sleep(pause)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from producers.errors import NacosError
 from producers.listener import observation as known
 from producers.nacos import payload
 from producers.nacos.service_info import parse_hosts, parse_service_info
+from runtime.backoff import Backoff
 from schemas.events import Link, ServiceKey
 
 if TYPE_CHECKING:
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
-_BACKOFF_FIRST_S = 0.2
-_BACKOFF_MAX_S = 10.0
-_STABLE_S = 20.0
-"""A connection that lasted so long was a good one: the next fault begins at the first backoff again."""
+BACKOFF_S = (0.2, 10.0)
+"""The first and the longest pause between connections to Nacos."""
 _CONNECT_TIMEOUT_S = 30.0
 _GARBAGE_REMEMBERED_S = 30.0
 
@@ -64,7 +62,7 @@ class Subscriptions:
 
     async def run(self) -> None:
         """Connects, subscribes, follows, and begins again, until cancelled."""
-        attempt = 0
+        backoff = Backoff(*BACKOFF_S)
         while True:
             begun = time.monotonic()
             try:
@@ -78,8 +76,7 @@ class Subscriptions:
                     await self.connection.close()
                     self.connection = None
             self.link = Link.BLIND
-            attempt = 1 if time.monotonic() - begun >= _STABLE_S else attempt + 1
-            pause = random.uniform(0.5, 1.0) * min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2 ** min(attempt - 1, 10))  # noqa: S311 - jitter
+            pause = backoff.pause_s(time.monotonic() - begun)
             metrics.RECONNECTS.labels(*self._watched.labels, cause).inc()
             _log.warning(
                 "connection to nacos ended",

@@ -1,0 +1,108 @@
+"""Operators' decisions as they arrive: queued for each partition, carried out in transactions of their own."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from consumers import metrics
+from consumers.materializer.decision_queue import CarryOut, DecisionQueue, Refuse
+from consumers.materializer.rebuilding import Rebuilding
+from consumers.materializer.transaction import NamespaceUpdate
+from schemas.records import Quarantined
+from schemas.topics import CONTROL_EVENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from consumers.materializer.partition import MaterializedPartition
+    from consumers.settings import ConversionSettings, GuardSettings
+    from runtime.settings import KafkaSettings
+    from schemas.avro_codec import Codecs
+    from schemas.control import ControlEvent, Pin
+    from schemas.events import Namespace
+
+    Commit = Callable[[list[NamespaceUpdate], list[Quarantined]], None]
+
+_log = structlog.get_logger()
+
+
+class Deciding:
+    """The queues of a process's partitions. Belongs to the engine's thread; rebuilding has its own."""
+
+    def __init__(
+        self, kafka: KafkaSettings, codecs: Codecs, conversion: ConversionSettings, guard: GuardSettings
+    ) -> None:
+        self._kafka = kafka
+        self._codecs = codecs
+        self._conversion = conversion
+        self._guard = guard
+        self._queues: dict[int, DecisionQueue] = {}
+
+    def begin(self, number: int) -> None:
+        """The partition is ours; nothing waits."""
+        self._queues[number] = DecisionQueue(self._rebuilder(number))
+
+    def end(self, number: int) -> None:
+        """The partition is no longer ours."""
+        if (queue := self._queues.pop(number, None)) is not None:
+            queue.abandon()
+
+    def take(self, number: int, offset: int, value: bytes | None) -> None:
+        """A decision arrived.
+
+        Raises:
+            UndecodableRecordError: it is none.
+        """
+        self._queues[number].add(offset, self._codecs.control_event.decode(value))
+
+    def first_waiting(self, number: int) -> int | None:
+        """The offset of the partition's oldest that is not carried out."""
+        return self._queues[number].first_waiting()
+
+    def carry_out(self, partitions: Mapping[int, MaterializedPartition], commit: Commit) -> None:
+        """Carries out the decisions whose time has come, each in a transaction of its own: it makes a version."""
+        for number, queue in self._queues.items():
+            partition = partitions[number]
+            while (found := queue.take(partition.refusal)) is not None:
+                match found:
+                    case CarryOut(offset=offset, event=event, pinned=pinned):
+                        updates = partition.decide(offset, event, pinned)
+                        commit([NamespaceUpdate(number, *update) for update in updates], [])
+                        outcome = "carried_out"
+                    case Refuse(reason=""):
+                        continue
+                    case Refuse(offset=offset, event=event, reason=reason):
+                        commit([], [self._refused(number, offset, event, reason)])
+                        outcome = "refused"
+                metrics.DECISIONS.labels(type(event.body).__name__, outcome).inc()
+                _log.warning(
+                    "operator's decision", outcome=outcome, kind=type(event.body).__name__,
+                    namespace=event.namespace, author=event.author, reason=event.reason,
+                )  # fmt: skip
+
+    def _refused(self, number: int, offset: int, event: ControlEvent, reason: str) -> Quarantined:
+        return Quarantined(
+            topic=CONTROL_EVENTS,
+            partition=number,
+            offset=offset,
+            process="materializer",
+            reason="refused",
+            detail=reason[:1000],
+            key=event.namespace.encode(),
+            value=self._codecs.control_event.encode(event),
+            at=time.time_ns() // 1000,
+        )
+
+    def _rebuilder(self, number: int) -> Callable[[Namespace, Pin], Rebuilding]:
+        return lambda namespace, pin: Rebuilding(
+            self._kafka,
+            self._codecs,
+            self._conversion,
+            self._guard,
+            partition=number,
+            namespace=namespace,
+            version=pin.version,
+        )

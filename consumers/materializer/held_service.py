@@ -1,0 +1,81 @@
+"""A service with the endpoints that its guard keeps, and the ServiceEntry that it is in all datacenters. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from consumers.materializer.conversion.endpoint import rename_port
+from consumers.materializer.conversion.service_entry import (
+    agreed_port,
+    encode_part,
+    encode_record,
+    is_named,
+    logical_port,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from consumers.materializer.conversion.endpoint import FoldedInstance
+    from consumers.materializer.conversion.names import ServiceName
+    from consumers.materializer.folded_service import FoldedService
+    from consumers.materializer.guard import Lost
+    from consumers.settings import ConversionSettings
+    from schemas.events import Datacenter, InstanceKey, Namespace
+    from schemas.records import Part, ResourceRecord
+
+
+class HeldService(NamedTuple):
+    """A service in one datacenter, and the endpoints that its guard keeps."""
+
+    service: FoldedService
+    held: dict[InstanceKey, Lost]
+
+    def instances(self) -> Iterator[FoldedInstance]:
+        """All of them, to decide the service's port."""
+        yield from self.service.instances.values()
+        for lost in self.held.values():
+            yield lost.instance
+
+    def encode(self, datacenter: Datacenter, port_name: str, *, keep: bool) -> tuple[Part, bool]:
+        """Its endpoints, and whether an address is a name; with `keep` they stay in the service until it changes.
+
+        That spares the other datacenters' when one changes. Of a single one it would only hold every byte twice.
+        """
+        service = self.service
+        service.use_port_name(port_name)
+        if service.part is None or self.held:
+            listed = service.listed()
+            endpoints = [instance.endpoint for instance in listed]
+            for lost in self.held.values():
+                endpoint = lost.instance.endpoint
+                endpoints.append(endpoint if lost.port_name == port_name else rename_port(endpoint, port_name))
+            part = encode_part(datacenter, endpoints)
+            named = (service.may_be_named and is_named(listed)) or is_named(
+                lost.instance for lost in self.held.values()
+            )
+            if self.held or not keep:
+                return part, named
+            service.part, service.part_is_named = part, named
+        return service.part, service.part_is_named
+
+
+def service_entry(
+    settings: ConversionSettings,
+    namespace: Namespace,
+    name: ServiceName,
+    services: Mapping[Datacenter, HeldService],
+) -> ResourceRecord:
+    """The ServiceEntry of a service, with a part for each datacenter in which it is."""
+    agreed = {None if one.held else one.service.ports for one in services.values()}
+    if len(agreed) == 1 and (ports := agreed.pop()) is not None:
+        port = agreed_port(settings, ports.port, ports.protocol, ports.logical_port)
+    else:
+        port = logical_port(settings, (instance for one in services.values() for instance in one.instances()))
+    parts = []
+    named = False
+    for datacenter, one in services.items():
+        part, part_is_named = one.encode(datacenter, port.name, keep=len(services) > 1)
+        parts.append(part)
+        named = named or part_is_named
+    return encode_record(namespace, name, port, tuple(parts), named=named)
