@@ -74,10 +74,16 @@ def resource_version(
     """The hash of a resource's content: equal content has the same version, wherever it was computed."""
     facts = [type_url]
     if labels or annotations:
-        facts += [f"l{len(k)}:{k}{v}" for k, v in sorted(labels.items())]
-        facts += [f"a{len(k)}:{k}{v}" for k, v in sorted(annotations.items())]
+        facts += [_fact("l", k, v) for k, v in sorted(labels.items())]
+        facts += [_fact("a", k, v) for k, v in sorted(annotations.items())]
     facts += [f"{part.datacenter}={part.digest}" for part in parts]
     return content_digest("\n".join(facts).encode(), head)
+
+
+def _fact(kind: str, key: str, value: str) -> str:
+    """A line of its own; of one that holds line breaks it is said where it ends."""
+    sizes = f"{len(key)},{len(value)}" if "\n" in key or "\n" in value else f"{len(key)}"
+    return f"{kind}{sizes}:{key}{value}"
 
 
 class ChangeKind(StrEnum):
