@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ from tests.harness.servers import KafkaServer, NacosServer, start_kafka, start_n
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+# Servers are started some fifty times: what starts soon is worth more here than what runs fast for long.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
 # A busy machine is no fault of a property: time is measured in bench/, never here.
 settings.register_profile("shiplog", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])

@@ -191,7 +191,7 @@ def commands(processes: Processes, namespace: str, pilot: Pilot) -> None:
     endpoints = [f"{one['address']}:{one['ports']['http']}" for one in entry["spec"]["endpoints"]]
     assert len(endpoints) > INSTANCES, "those that are held are there, in both datacenters"
 
-    timeline = audit(processes, "timeline", "-n", namespace, "--from", "10m ago", "--rows", "20")
+    timeline = audit(processes, "timeline", "-n", namespace, "--from", "10m ago", "--rows", "300")
     decisions = {one for piece in timeline["slices"] for one in piece["decisions"]}
     assert {"Freeze by tester", "Pin by tester"} <= decisions
     assert any("svc-3" in hold for piece in timeline["slices"] for hold in piece["holds"])
