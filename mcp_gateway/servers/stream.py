@@ -139,6 +139,7 @@ class Stream(Generic[Request]):
     def as_json(self) -> dict[str, Any]:
         """The stream as an operator sees it: plain values; read from the admin thread."""
         view = None if self._publisher is None else self._publisher.view
+        unanswered = self._unanswered_since
         return {
             "peer": self.peer.address,
             "protocol": self.peer.protocol,
@@ -146,6 +147,7 @@ class Stream(Generic[Request]):
             "node": self.peer.node,
             "view": self.peer.view,
             "connected_s": round(time.time() - self.opened_at, 1),
+            "unanswered_s": unanswered and round(time.monotonic() - unanswered, 1),
             "push_to_ack_ms": None if self.latency_s is None else round(self.latency_s * 1000, 1),
             "collections": {
                 watch.asked_as: {
@@ -154,6 +156,7 @@ class Stream(Generic[Request]):
                     "pending": watch.pending,
                     "refused": watch.refused,
                     "is_behind": view is not None and watch.acknowledged != view.version(watch.collection),
+                    "versions_behind": view and view.versions_behind(watch.collection, watch.acknowledged),
                 }
                 for watch in list(self.watches)
             },

@@ -39,3 +39,10 @@ class ChangeRing:
             if before == version:
                 return frozenset(found)
         return None
+
+    def steps_since(self, version: str) -> int | None:
+        """How many versions came after that one; None when it is forgotten or was never there. From any thread."""
+        for count, (before, _) in enumerate(reversed(list(self._steps)), 1):
+            if before == version:
+                return count
+        return None

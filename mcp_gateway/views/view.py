@@ -155,6 +155,13 @@ class View:
         known = self._known(collection)
         return frozenset() if version == known.version else known.changes.since(version)
 
+    def versions_behind(self, collection: str, version: str | None) -> int | None:
+        """How many versions of a collection came after one; None when that is not known. From any thread."""
+        known = self._known(collection)
+        if version is None or version == known.version:
+            return None if version is None else 0
+        return known.changes.steps_since(version)
+
     def version_of(self, collection: str, name: str) -> str:
         """The version of a resource; empty when there is none."""
         resource = self._known(collection).resources.get(name)

@@ -242,3 +242,15 @@ def test_a_difference_of_synthetic_entries_that_only_removes_is_sent_as_everythi
     assert [(one.incremental, len(one.resources), list(one.removed_resources)) for one in pushes] == [
         (False, 2, []), (False, 1, []), (True, 0, ["ns/b"]),
     ]  # fmt: skip
+
+
+def test_how_many_versions_a_peer_is_behind() -> None:
+    """None where that is not known: it acknowledged nothing, or what is forgotten."""
+    view = View()
+    versions = []
+    for number in range(3):
+        view.apply(changes({"a": str(number)}))
+        versions.append(view.version(SERVICE_ENTRIES))
+    assert [view.versions_behind(SERVICE_ENTRIES, version) for version in versions] == [2, 1, 0]
+    assert view.versions_behind(SERVICE_ENTRIES, "x") is None
+    assert view.versions_behind(SERVICE_ENTRIES, None) is None
