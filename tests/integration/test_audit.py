@@ -247,7 +247,7 @@ def bundles(processes: Processes, namespace: str, folder: Path) -> None:
 
 def forged_and_deleted(processes: Processes, kafka: KafkaServer, namespace: str) -> None:
     """A manifest that the log does not give is a mismatch; one whose events are deleted can't be verified."""
-    processes.stop()  # else the sweep may still find out about a disabled instance: a later version, and a good one
+    processes.stop()  # else a sweep may find a disabled instance: a later version, and a good one
     last = read_history(kafka)[-1]
     number = partition_of(namespace, PARTITIONS)
     producer = Producer({"bootstrap.servers": kafka.servers})
