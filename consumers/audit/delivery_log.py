@@ -45,9 +45,10 @@ class DeliveryLog:
 
     def between(self, from_ms: int, to_ms: int) -> Iterator[Delivery]:
         """The deliveries that were written from one moment to another, partition by partition."""
-        from_start, to_present = from_ms <= self._earliest_ms(), to_ms > time.time() * 1000
+        # Asking for an offset takes as long as reading a thousand records, and often the answer is known.
+        from_start = self._earliest is not None and from_ms <= self._earliest
+        to_present = to_ms > time.time() * 1000
         for reader in self._readers:
-            # Asking for an offset takes as long as reading a thousand records.
             first = 0 if from_start else reader.offset_at(DELIVERIES, from_ms)
             end = None if to_present else reader.offset_at(DELIVERIES, to_ms)
             for message in reader.read(DELIVERIES, first, end):

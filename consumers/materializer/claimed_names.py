@@ -41,7 +41,7 @@ class ClaimedNames:
             if (key in self._names) == bool(found):
                 continue
             unnamed.add(key)
-            for claim in _claims(service_name(self.settings, self.namespace, key)):
+            for claim in _claims_of(service_name(self.settings, self.namespace, key)):
                 claimants = self._claims.setdefault(claim, set())
                 if found:
                     claimants.add(key)
@@ -70,12 +70,12 @@ class ClaimedNames:
 
     def _choose(self, key: ServiceKey) -> ServiceName:
         plain = service_name(self.settings, self.namespace, key)
-        for claim in _claims(plain):
+        for claim in _claims_of(plain):
             rivals = self._claims[claim]
             if len(rivals) > 1 and [rival for rival in rivals if is_canonical(rival)] != [key]:
                 return service_name(self.settings, self.namespace, key, collides=True)
         return plain
 
 
-def _claims(plain: ServiceName) -> tuple[str, str]:
+def _claims_of(plain: ServiceName) -> tuple[str, str]:
     return f"name {plain.resource}", f"host {plain.host}"

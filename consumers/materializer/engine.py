@@ -229,7 +229,7 @@ class Engine:
             if partition is None:
                 continue
             faults = self._take(partition, topic, offset, message.value())
-            if not partition.recovering:  # else they were set aside when they were first read
+            if topic == CONTROL_EVENTS or not partition.recovering:  # else they were set aside when first read
                 quarantined += [self._quarantine(message, fault) for fault in faults]
             if partition.recovering and partition.has_caught_up():
                 # Events of this batch behind the last commit must not be compared with what stands published.
@@ -241,7 +241,7 @@ class Engine:
     ) -> list[UndecodableRecordError]:
         """Takes a record in; what of it can't be used."""
         try:
-            if topic == CONTROL_EVENTS:  # not while the partition recovers: it is paused then
+            if topic == CONTROL_EVENTS:
                 self._deciding.take(partition.number, offset, value)
                 partition.next_offsets[topic] = offset + 1
                 return []

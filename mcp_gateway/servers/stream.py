@@ -204,19 +204,18 @@ class Stream(Generic[Request]):
         except Exception as error:  # protobuf's errors differ between its implementations
             raise ProtocolError(f"not a request of this protocol: {error}") from error
         received = self.session.receive(request)
+        self.peer.node = self.session.node.id
         if received is None:
             return
         collection = received.watch.collection
-        if received.answer is Answer.INITIAL:
-            self.peer.node = self.session.node.id
         self._note(received)
         self._unanswered_since = None
         if self._publisher is not None:
             view = self._publisher.view
             if received.answer is Answer.INITIAL:
                 view.watch(collection)
-            if received.watch.is_settled(view.version(collection)):
-                return  # nothing follows: waking the writer for it would cost a tenth of a push
+            if received.watch.pending is not None or received.watch.is_settled(view.version(collection)):
+                return  # nothing follows now: waking the writer for it would cost a tenth of a push
         self._subscription.note({collection: None})
 
     def _note(self, received: Received) -> None:

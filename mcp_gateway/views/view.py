@@ -157,10 +157,10 @@ class View:
 
     def versions_behind(self, collection: str, version: str | None) -> int | None:
         """How many versions of a collection came after one; None when that is not known. From any thread."""
+        if version is None:
+            return None
         known = self._known(collection)
-        if version is None or version == known.version:
-            return None if version is None else 0
-        return known.changes.steps_since(version)
+        return 0 if version == known.version else known.changes.steps_since(version)
 
     def version_of(self, collection: str, name: str) -> str:
         """The version of a resource; empty when there is none."""

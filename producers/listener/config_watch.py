@@ -12,10 +12,8 @@ import structlog
 
 from producers import metrics
 from producers.errors import NacosError, NacosRefusedError
-from producers.listener.subscriptions import BACKOFF_S
-from producers.listener.watched import now_us
+from producers.listener.watched import new_backoff, now_us
 from producers.nacos.payload import GARBAGE
-from runtime.backoff import Backoff
 from schemas.events import ConfigKey, ConfigState, Link
 from schemas.topics import MAX_RECORD_BYTES
 
@@ -63,7 +61,7 @@ class ConfigWatch:
             self._completed("config items are not watched (nacos.config_groups is empty)")
             return
         server: Server | None = None
-        backoff = Backoff(*BACKOFF_S)
+        backoff = new_backoff()
         while True:
             begun = time.monotonic()
             try:

@@ -11,9 +11,9 @@ import structlog
 from producers import metrics
 from producers.errors import NacosError
 from producers.listener import observation as known
+from producers.listener.watched import new_backoff
 from producers.nacos import payload
 from producers.nacos.service_info import parse_hosts, parse_service_info
-from runtime.backoff import Backoff
 from schemas.events import Link, ServiceKey
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
-BACKOFF_S = (0.2, 10.0)
-"""The first and the longest pause between connections to Nacos."""
 _CONNECT_TIMEOUT_S = 30.0
 _GARBAGE_REMEMBERED_S = 30.0
 
@@ -62,7 +60,7 @@ class Subscriptions:
 
     async def run(self) -> None:
         """Connects, subscribes, follows, and begins again, until cancelled."""
-        backoff = Backoff(*BACKOFF_S)
+        backoff = new_backoff()
         while True:
             begun = time.monotonic()
             try:

@@ -13,6 +13,7 @@ from producers.errors import NacosGarbageError
 from producers.listener import observation as known
 from producers.listener.observation import NOTHING, Observation
 from producers.nacos.service_info import Hosts, parse_service_info
+from runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from schemas.events import ConfigKey, Namespace, ServiceKey
 
 _log = structlog.get_logger()
+
+
+def new_backoff() -> Backoff:
+    """The pauses between connections to Nacos, of whatever follows one."""
+    return Backoff(first_s=0.2, max_s=10.0)
 
 
 def now_us() -> int:

@@ -8,7 +8,7 @@ import mcp_gateway.metrics  # noqa: F401 - registers them
 
 
 def test_the_names_are_those_of_istios_own_server_where_the_meaning_is_the_same() -> None:
-    """Dashboards made for `istio_mcp_*` go on working; labels too."""
+    """Dashboards made for `istio_mcp_*` go on working."""
     found = {metric.name: metric for metric in REGISTRY.collect()}
     for name in ("clients_total", "message_sizes_bytes", "request_acks", "request_nacks", "send_failures"):
         assert f"istio_mcp_{name}" in found
