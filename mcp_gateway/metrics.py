@@ -1,10 +1,8 @@
 """What the gateway counts. Names that Istio's operators know (`istio_mcp_*`) where the meaning is the same."""
 
-from functools import lru_cache
-
 from prometheus_client import Counter, Gauge
 
-from mcp_gateway.loop_metrics import Labels, LoopCounter, LoopHistogram
+from mcp_gateway.loop_metrics import LoopCounter, LoopHistogram
 from mcp_gateway.sessions.ads import COLLECTIONS
 from mcp_gateway.views.synthetic import SYNTHETIC_ENTRIES
 
@@ -58,25 +56,12 @@ _KNOWN_COLLECTIONS = {*COLLECTIONS.values(), SYNTHETIC_ENTRIES}
 _MAX_CODE = 16
 
 
-def acknowledged(collection: str) -> None:
-    """A push of that collection was acknowledged."""
-    REQUEST_ACKS.inc(_collection_labels(collection))
-
-
 def refused(collection: str, code: int) -> None:
     """A push was refused with that gRPC code."""
     known_code = str(code) if 0 <= code <= _MAX_CODE else "other"
-    REQUEST_NACKS.labels(*_collection_labels(collection), known_code).inc()
+    REQUEST_NACKS.labels(collection_label(collection), known_code).inc()
 
 
-def pushed(labels: Labels, collection: str, size: int) -> None:
-    """A push was sent; the labels are view and protocol."""
-    MESSAGE_SIZES.observe(_collection_labels(collection), size)
-    PUSHES.inc(labels)
-    PUSHED_BYTES.inc(labels, size)
-
-
-@lru_cache(maxsize=1024)
-def _collection_labels(collection: str) -> Labels:
+def collection_label(collection: str) -> str:
     """Peers may ask for any name, so those without resources share a label."""
-    return (collection if collection in _KNOWN_COLLECTIONS else "other",)
+    return collection if collection in _KNOWN_COLLECTIONS else "other"

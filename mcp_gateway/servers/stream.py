@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import grpc.aio
-import structlog
 
 from mcp_gateway import metrics
 from mcp_gateway.errors import NotAllowedError, ProtocolError, StalledError, StoppingError, UnreadError
 from mcp_gateway.servers.admission import Pace
-from mcp_gateway.sessions.watch import Answer, Watch
-from mcp_gateway.views.publisher import Subscription
+from mcp_gateway.servers.books import Books, Push
+from mcp_gateway.sessions.watch import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from mcp_gateway.deliveries import DeliveryTrail, Recipient
     from mcp_gateway.sessions.session import Node, Received, Watches
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from mcp_gateway.views.publisher import Publisher
     from mcp_gateway.views.view import MessageFormat, View
     from mcp_gateway.views.views import Views
-
-_log = structlog.get_logger()
 
 Request = TypeVar("Request")
 Request_contra = TypeVar("Request_contra", contravariant=True)
@@ -76,21 +74,20 @@ class Stream(Generic[Request]):
     views: Views
     trail: DeliveryTrail
     limits: LimitSettings
-    opened_at: float = field(default_factory=time.time)
-    latency_s: float | None = None
-    acknowledged_at: dict[str, float] = field(default_factory=dict)
     session: Session[Request] = field(init=False)
-    _subscription: Subscription = field(default_factory=Subscription)
+    books: Books = field(init=False)
     _publisher: Publisher | None = None
+    _noted: dict[str, None] = field(default_factory=dict)
+    _due: deque[Push] = field(default_factory=deque)
+    _idle: asyncio.Future[None] | None = None
     _over: Exception | None = None
     _is_closed: bool = False
-    _handed_over: tuple[Watch, str, int, Mapping[str, int]] | None = None
     _sending_since: float | None = None
-    _unanswered_since: float | None = None
     _task: asyncio.Task[Any] | None = None
 
     def __post_init__(self) -> None:
         self.session = self.dialect.session()
+        self.books = Books(self.peer, self.trail)
 
     @property
     def watches(self) -> Watches:
@@ -115,10 +112,20 @@ class Stream(Generic[Request]):
         self._publisher = publisher = self._choose()
         reader = asyncio.create_task(self._read_all(wire))
         try:
-            with publisher.subscribed(self._subscription):
+            with publisher.followed_by(self):
                 await self._write_all(wire, publisher.view)
         finally:
             reader.cancel()
+
+    def changed(self, collections: dict[str, None]) -> None:
+        """These collections have new versions; what is noted several times is one push.
+
+        What is due is made here where the writer waits for it, so that nothing but the write is left when the loop
+        comes to that. Work between two streams' writes costs twice: their peers are woken one by one instead of
+        together (`python -m bench fanout`).
+        """
+        self._noted.update(collections)
+        self._wake_if_due()
 
     def let_go_if_stalled(self, now: float) -> None:
         """Ends the stream when a push was not read, or not answered, for longer than the limit.
@@ -129,7 +136,7 @@ class Stream(Generic[Request]):
         if self._sending_since is not None and now - self._sending_since > limit and self._task is not None:
             self._over = UnreadError(f"a push was not read in {limit:g} s")
             self._task.cancel()
-        elif self._unanswered_since is not None and now - self._unanswered_since > limit:
+        elif self.books.unanswered_since is not None and now - self.books.unanswered_since > limit:
             self._end(StalledError(f"no answer to a push in {limit:g} s"))
 
     def leave(self) -> None:
@@ -138,21 +145,21 @@ class Stream(Generic[Request]):
 
     def as_json(self) -> dict[str, Any]:
         """The stream as an operator sees it: plain values; read from the admin thread."""
-        view = None if self._publisher is None else self._publisher.view
-        unanswered = self._unanswered_since
+        view, books = None if self._publisher is None else self._publisher.view, self.books
+        unanswered = books.unanswered_since
         return {
             "peer": self.peer.address,
             "protocol": self.peer.protocol,
             "identity": self.peer.identity,
             "node": self.peer.node,
             "view": self.peer.view,
-            "connected_s": round(time.time() - self.opened_at, 1),
+            "connected_s": round(time.time() - books.opened_at, 1),
             "unanswered_s": unanswered and round(time.monotonic() - unanswered, 1),
-            "push_to_ack_ms": None if self.latency_s is None else round(self.latency_s * 1000, 1),
+            "push_to_ack_ms": None if books.latency_s is None else round(books.latency_s * 1000, 1),
             "collections": {
                 watch.asked_as: {
                     "acknowledged": watch.acknowledged,
-                    "acknowledged_at": self.acknowledged_at.get(watch.asked_as),
+                    "acknowledged_at": books.acknowledged_at.get(watch.asked_as),
                     "pending": watch.pending,
                     "refused": watch.refused,
                     "is_behind": view is not None and watch.acknowledged != view.version(watch.collection),
@@ -175,30 +182,20 @@ class Stream(Generic[Request]):
         pace = Pace(self.limits.requests_per_s, self.limits.requests_per_s * 2)
         try:
             while (data := await wire.read()) is not grpc.aio.EOF:
-                self._take(data)
-                if (wait_s := pace.wait_s()) > 0:
+                if self._take(data) and (wait_s := pace.wait_s()) > 0:
                     await asyncio.sleep(wait_s)
         except Exception as error:  # noqa: BLE001 - raised again by the writer, which owns the stream
             self._end(error)
         else:
             self._is_closed = True
-            self._subscription.woken.set()
+            self._wake()
 
-    async def _write_all(self, wire: Wire, view: View) -> None:
-        while True:
-            await self._push(wire, view)
-            await self._subscription.woken.wait()
-            self._subscription.woken.clear()
-            if self._over is not None:
-                raise self._over
-            if self._is_closed:
-                return
+    def _take(self, data: bytes) -> bool:
+        """Takes a request; whether it counts against the peer's pace.
 
-    def _end(self, error: Exception) -> None:
-        self._over = error
-        self._subscription.woken.set()
-
-    def _take(self, data: bytes) -> None:
+        An acknowledgement that asks for nothing doesn't: there are no more of them than pushes. Nothing else is
+        bounded by what the gateway does.
+        """
         try:
             request = self.dialect.parse(data)
         except Exception as error:  # protobuf's errors differ between its implementations
@@ -206,63 +203,54 @@ class Stream(Generic[Request]):
         received = self.session.receive(request)
         self.peer.node = self.session.node.id
         if received is None:
-            return
-        collection = received.watch.collection
-        self._note(received)
-        self._unanswered_since = None
-        if self._publisher is not None:
-            view = self._publisher.view
-            if received.answer is Answer.INITIAL:
-                view.watch(collection)
-            if received.watch.pending is not None or received.watch.is_settled(view.version(collection)):
-                return  # nothing follows now: waking the writer for it would cost a tenth of a push
-        self._subscription.note({collection: None})
+            return True
+        watch, answer, publisher = received.watch, received.answer, self._publisher
+        view = None if publisher is None else publisher.view
+        self.books.received(received, view)
+        if view is not None:
+            if answer is Answer.INITIAL:
+                view.watch(watch.collection)
+            if watch.pending is not None or watch.is_settled(view.version(watch.collection)):
+                return answer is not Answer.ACK
+        self._noted[watch.collection] = None
+        self._wake_if_due()
+        return True
 
-    def _note(self, received: Received) -> None:
-        watch, answer = received.watch, received.answer
-        if self._handed_over is not None and self._handed_over[0] is watch and received.version is not None:
-            self._note_sent()
-        if answer is Answer.ACK:
-            metrics.acknowledged(watch.collection)
-            self.trail.acknowledged(self.peer, watch.collection, received.version or "")
-            self.acknowledged_at[watch.asked_as] = now = time.time()
-            self._note_latency(received, now)
-        elif answer is Answer.NACK:
-            metrics.refused(watch.collection, received.code)
-            self.trail.refused(
-                self.peer, watch.collection, received.version or "", received.code, received.message
-            )
-            _log.warning(
-                "push refused by the peer", peer=self.peer.address, collection=watch.collection,
-                version=received.version, code=received.code, message=received.message[:500],
-            )  # fmt: skip
-        elif answer is Answer.STALE:
-            metrics.STALE_NONCES.inc()
+    async def _write_all(self, wire: Wire, view: View) -> None:
+        loop = asyncio.get_running_loop()
+        while self._over is None:
+            if self._due or (self._noted and self._make_due(view)):
+                await self._write(wire, self._due.popleft())
+            elif self._is_closed:
+                return
+            else:
+                self._idle = idle = loop.create_future()
+                await idle
+        raise self._over
 
-    def _note_latency(self, received: Received, now: float) -> None:
-        """From Nacos's push to this acknowledgement; a peer's first push is old content and does not count."""
-        if self._publisher is None:
-            return
-        view, collection = self._publisher.view, received.watch.collection
-        observed_at = view.observed_at(collection) / 1e6
-        if observed_at > self.opened_at and received.version == view.version(collection):
-            self.latency_s = now - observed_at
-            metrics.PUSH_TO_ACK.observe((self.dialect.protocol,), self.latency_s)
+    def _make_due(self, view: View) -> bool:
+        """Makes the pushes that are due of the first collection that has some; whether there are any.
 
-    async def _push(self, wire: Wire, view: View) -> None:
-        for watch in self.watches.due(view.version, self._subscription.take()):
-            message = watch.message(view, self.dialect.message_format)
-            if message is not None:
-                self._handed_over = (watch, watch.pending or "", len(message), view.folded_to)
-                await self._send(wire, message)
+        Of one collection and not of all that are noted: a peer that reads slowly gets of each the version that is
+        the latest when its turn comes.
+        """
+        while self._noted and not self._due:
+            collection = next(iter(self._noted))
+            del self._noted[collection]
+            for watch in self.watches.due_in(collection, view.version(collection)):
+                message = watch.message(view, self.dialect.message_format)
+                if message is not None:
+                    self._due.append(Push(watch, watch.pending or "", message, view.folded_to))
         if self.watches.waited:
-            metrics.COALESCED.inc((view.name,), self.watches.waited)
+            metrics.COALESCED.labels(view.name).inc(self.watches.waited)
             self.watches.waited = 0
+        return bool(self._due)
 
-    async def _send(self, wire: Wire, message: bytes) -> None:
+    async def _write(self, wire: Wire, push: Push) -> None:
+        self.books.handed_over(push)
         self._sending_since = time.monotonic()
         try:
-            await wire.write(message)
+            await wire.write(push.message)
         except asyncio.CancelledError:
             metrics.SEND_FAILURES.inc()
             if self._over is not None:
@@ -270,17 +258,25 @@ class Stream(Generic[Request]):
             raise
         finally:
             self._sending_since = None
-            self._note_sent()
+            self.books.sent()
 
-    def _note_sent(self) -> None:
-        """Takes down what was handed to the transport.
+    def _end(self, error: Exception) -> None:
+        self._over = error
+        self._wake()
 
-        After the write, so that a change reaches the next stream before this is done; but before the answer of a
-        peer so quick that it is read before the write returns.
-        """
-        if self._handed_over is None:
+    def _wake_if_due(self) -> None:
+        """Wakes the writer, if it waits and there is something for it."""
+        if self._idle is None or self._publisher is None:
             return
-        (watch, version, size, folded_to), self._handed_over = self._handed_over, None
-        self.trail.sent(self.peer, watch.collection, version, size, folded_to)
-        metrics.pushed((self.peer.view, self.dialect.protocol), watch.collection, size)
-        self._unanswered_since = time.monotonic()
+        try:
+            is_due = self._make_due(self._publisher.view)
+        except Exception as error:  # noqa: BLE001 - raised again by the writer, which owns the stream
+            self._end(error)
+        else:
+            if is_due:
+                self._wake()
+
+    def _wake(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)

@@ -82,7 +82,7 @@ class McpSourceSession:
         collection = request.collection
         if not collection.startswith(COLLECTION_PREFIX):
             raise ProtocolError(f"unknown collection {collection[:100]!r}: collections begin with istio/")
-        if not self.watches and request.HasField("sink_node"):
+        if request.HasField("sink_node") and not self.watches:
             self.node = Node(request.sink_node.id, dict(request.sink_node.annotations))
         received = self.watches.receive(
             collection,

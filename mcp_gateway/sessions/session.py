@@ -9,7 +9,7 @@ from mcp_gateway.errors import ProtocolError
 from mcp_gateway.sessions.watch import Answer, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from google.rpc.status_pb2 import Status
 
@@ -102,19 +102,19 @@ class Watches:
         self._of.setdefault(collection, []).append(watch)
         return watch, True
 
-    def due(self, version_of: Callable[[str], str], among: Iterable[str] | None = None) -> Iterator[Watch]:
-        """The watches whose collection's present version is to be sent now: they are marked as on their way.
+    def due(self, version_of: Callable[[str], str]) -> list[Watch]:
+        """The watches whose collection's present version is to be sent now: they are marked as on their way."""
+        return [watch for collection in self._of for watch in self.due_in(collection, version_of(collection))]
 
-        `among` names the collections that may have one; None means any.
-        """
-        for collection in list(self._of) if among is None else among:
-            watches = self._of.get(collection)
-            version = version_of(collection) if watches else ""
-            for watch in watches or ():
-                if watch.pending is not None:
-                    self.waited += 1
-                elif watch.next(version):
-                    yield watch
+    def due_in(self, collection: str, version: str) -> list[Watch]:
+        """Those of one collection, which is at that version."""
+        found = []
+        for watch in self._of.get(collection, ()):
+            if watch.pending is not None:
+                self.waited += 1
+            elif watch.next(version):
+                found.append(watch)
+        return found
 
     def __len__(self) -> int:
         """How many there are."""

@@ -5,7 +5,6 @@ Two views whose collections have equal versions have equal content, so the same 
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,17 +25,19 @@ MAX_FORMS = 64
 class Messages:
     """Each push as it was first encoded, as long as a view has that content."""
 
-    _views: Counter[Content] = field(default_factory=Counter)
+    _views: dict[Content, int] = field(default_factory=dict)
     _encoded: dict[Content, dict[Form, bytes]] = field(default_factory=dict)
 
     def hold(self, content: Content) -> None:
         """A view has this content now."""
-        self._views[content] += 1
+        self._views[content] = self._views.get(content, 0) + 1
 
     def release(self, content: Content) -> None:
         """A view has it no longer."""
-        self._views[content] -= 1
-        if self._views[content] <= 0:
+        views = self._views[content] - 1
+        if views:
+            self._views[content] = views
+        else:
             del self._views[content]
             self._encoded.pop(content, None)
 

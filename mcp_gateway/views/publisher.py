@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -13,22 +11,11 @@ if TYPE_CHECKING:
     from mcp_gateway.views.view import View
 
 
-@dataclass(slots=True, eq=False)
-class Subscription:
-    """An event, and the collections to look at since they were taken: what comes meanwhile is one wake-up."""
+class Follower(Protocol):
+    """Who wants to know, by itself and not by what it equals."""
 
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
-    _noted: dict[str, None] = field(default_factory=dict)
-
-    def note(self, collections: dict[str, None]) -> None:
-        """These have new versions, or were asked for (a dict, as a set that keeps its order)."""
-        self._noted.update(collections)
-        self.woken.set()
-
-    def take(self) -> Collection[str]:
-        """What was noted, in that order; nothing is, afterwards."""
-        noted, self._noted = self._noted, {}
-        return noted
+    def changed(self, collections: dict[str, None]) -> None:
+        """These collections have new versions (a dict, as a set that keeps its order); never raises."""
 
 
 class Publisher:
@@ -36,23 +23,23 @@ class Publisher:
 
     def __init__(self, view: View) -> None:
         self.view = view
-        self._subscriptions: set[Subscription] = set()
+        self._followers: set[Follower] = set()
 
     @contextmanager
-    def subscribed(self, subscription: Subscription) -> Iterator[None]:
-        """The subscription is told of each change."""
-        self._subscriptions.add(subscription)
+    def followed_by(self, follower: Follower) -> Iterator[None]:
+        """The follower is told of each change."""
+        self._followers.add(follower)
         try:
             yield
         finally:
-            self._subscriptions.discard(subscription)
+            self._followers.discard(follower)
 
     def changed(self, collections: Collection[str]) -> None:
         """These collections have new versions."""
         noted = dict.fromkeys(collections)
-        for subscription in self._subscriptions:
-            subscription.note(noted)
+        for follower in self._followers:
+            follower.changed(noted)
 
     def count(self) -> int:
         """How many follow."""
-        return len(self._subscriptions)
+        return len(self._followers)

@@ -83,7 +83,10 @@ class View:
             observed_at = snapshot.manifest.observed_at if snapshot.manifest else 0
             for (collection, name), stored in snapshot.resources.items():
                 if self.selection.has_collection(collection):
-                    self._put(collection, Origin(namespace, name), stored.shapes[self.shape], observed_at)
+                    shown_as = self.selection.shape.name_of(name)
+                    self._put(
+                        collection, shown_as, Origin(namespace, name), stored.shapes[self.shape], observed_at
+                    )
         for name, known in self.collections.items():
             self.messages.hold((name, known.version))
 
@@ -96,20 +99,21 @@ class View:
         for (collection, name), stored in changes.resources.items():
             if not self.selection.has_collection(collection):
                 continue
+            shown_as = self.selection.shape.name_of(name)
             for one in self._kept(collection):
                 if one not in touched:
                     touched[one] = set()
                     before[one] = self.collections[one].version if one in self.collections else None
-                touched[one].add(self.selection.shape.name_of(name))
+                touched[one].add(shown_as)
             encoded = None if stored is None else stored.shapes[self.shape]
-            self._put(collection, Origin(changes.namespace, name), encoded, changes.observed_at)
+            self._put(collection, shown_as, Origin(changes.namespace, name), encoded, changes.observed_at)
         return {one for one, names in touched.items() if self._is_new(one, before[one], names)}
 
     def watch(self, collection: str) -> None:
         """A peer asks for a collection: one that is made of another is kept from now on."""
         if collection == SYNTHETIC_ENTRIES and not self._has_synthetic:
             self._has_synthetic = True
-            known, made = self._collection(SERVICE_ENTRIES), self._collection(SYNTHETIC_ENTRIES)
+            known, made = self._known(SERVICE_ENTRIES), self._collection(SYNTHETIC_ENTRIES)
             for name, resource in known.resources.items():
                 # Of rivals only the one that is shown is taken over: it has no rival here.
                 made.put(Origin("", name), name, synthetic(resource), known.observed_at)
@@ -117,7 +121,7 @@ class View:
 
     def version(self, collection: str) -> str:
         """The version of a collection; empty ones have one, too."""
-        return self._known(collection).version
+        return self.collections.get(collection, _NOTHING).version
 
     def observed_at(self, collection: str) -> int:
         """When Nacos's last change of the collection was seen, microseconds (UTC); 0 for an empty one."""
@@ -186,15 +190,17 @@ class View:
     ) -> bytes:
         """The message of these resources, removals among them; of all when None."""
         known = self._known(collection)
-        removed = None if names is None else sorted(names - known.resources.keys())
-        head, tail = message_format.envelope(asked_as, self.version(collection), removed)
-        if names is not None:
-            present = sorted(names & known.resources.keys())
-            return b"".join((head, _encode(present, known.resources, message_format), tail))
-        encoded = known.runs.encoded(
-            type(message_format), lambda run: _encode(run, known.resources, message_format)
-        )
-        return b"".join((head, *encoded, tail))
+        resources = known.resources
+        if names is None:
+            encoded = known.runs.encoded(type(message_format), lambda run: _encode(run, resources, message_format))
+            head, tail = message_format.envelope(asked_as, known.version, None)
+            return b"".join((head, *encoded, tail))
+        # One by one: `names - resources.keys()` walks through all keys, 0.1 ms for 10,000 of them.
+        ordered = sorted(names)
+        present = [name for name in ordered if name in resources]
+        removed = [name for name in ordered if name not in resources]
+        head, tail = message_format.envelope(asked_as, known.version, removed)
+        return b"".join((head, _encode(present, resources, message_format), tail))
 
     def _worth_sending(self, collection: str, version: str) -> frozenset[str] | None:
         """The names of what changed, unless that is most of the collection."""
@@ -207,8 +213,9 @@ class View:
         is_both = collection == SERVICE_ENTRIES and self._has_synthetic
         return (SERVICE_ENTRIES, SYNTHETIC_ENTRIES) if is_both else (collection,)
 
-    def _put(self, collection: str, origin: Origin, resource: EncodedResource | None, observed_at: int) -> None:
-        name = self.selection.shape.name_of(origin.name)
+    def _put(
+        self, collection: str, name: str, origin: Origin, resource: EncodedResource | None, observed_at: int
+    ) -> None:
         known = self._collection(collection)
         known.put(origin, name, resource, observed_at)
         if collection == SERVICE_ENTRIES and self._has_synthetic:

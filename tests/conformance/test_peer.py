@@ -157,7 +157,7 @@ def test_a_peer_drives_mcp_as_a_sink_that_dials_and_as_one_that_is_dialled(peer:
         served.change({"n/a": "1", "n/b": "1", "n/c": "1"})
         dialling = run("-address", served.address, "-mcp", pushes=2)
         wait_for(
-            lambda: sum(bool(stream.acknowledged_at) for stream in list(served.server.streams)) == 2,
+            lambda: sum(bool(stream.books.acknowledged_at) for stream in list(served.server.streams)) == 2,
             timeout_s=20,
             what="both have everything",
         )

@@ -22,7 +22,7 @@ def test_a_counter_reads_as_the_librarys(amounts: list[tuple[str, int]]) -> None
     here, there = CollectorRegistry(), CollectorRegistry()
     ours, theirs = LoopCounter("c", "Doc.", ["l"], here), Counter("c", "Doc.", ["l"], registry=there)
     for label, amount in amounts:
-        ours.inc((label,), amount)
+        ours.labels(label).inc(amount)
         theirs.labels(label).inc(amount)
     assert lines(here) == lines(there)
 
@@ -34,6 +34,6 @@ def test_a_histogram_reads_as_the_librarys(values: list[tuple[str, float]]) -> N
     ours = LoopHistogram("h", "Doc.", ["l"], BUCKETS, here)
     theirs = Histogram("h", "Doc.", ["l"], buckets=BUCKETS, registry=there)
     for label, value in values:
-        ours.observe((label,), value)
+        ours.labels(label).observe(value)
         theirs.labels(label).observe(value)
     assert lines(here) == lines(there)
