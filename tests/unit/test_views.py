@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import permutations
+from typing import NoReturn
 
 import pytest
 from pydantic import ValidationError
 
-from mcp_gateway.resources import Shape, store_resource
+from mcp_gateway.resources import EncodedResource, Shape, store_resource
 from mcp_gateway.sessions.mcp_source import McpFormat, McpSourceSession
 from mcp_gateway.settings import GatewaySettings
 from mcp_gateway.store import AppliedChanges
@@ -25,6 +26,15 @@ EAST, WEST = b"\x32\x03\x0a\x01e", b"\x32\x03\x0a\x01w"  # an endpoint each: fie
 def push(view: View, collection: str = SERVICE_ENTRIES, basis: str | None = None) -> Resources:
     """The push that a stream of that view gets."""
     return Resources.FromString(view.message(collection, McpFormat(), collection, basis))
+
+
+class Unwalked(dict[str, EncodedResource]):
+    """Resources that may be looked up, and not walked through."""
+
+    def keys(self) -> NoReturn:
+        raise AssertionError("all resources are walked through for a difference of a few")
+
+    __iter__ = items = values = keys  # type: ignore[assignment]
 
 
 def names(view: View) -> list[str]:
@@ -242,6 +252,18 @@ def test_a_difference_of_synthetic_entries_that_only_removes_is_sent_as_everythi
     assert [(one.incremental, len(one.resources), list(one.removed_resources)) for one in pushes] == [
         (False, 2, []), (False, 1, []), (True, 0, ["ns/b"]),
     ]  # fmt: skip
+
+
+def test_what_a_difference_costs_does_not_depend_on_how_many_resources_there_are() -> None:
+    """Of a hundred thousand services the change of one is looked up; walking through all took 2 ms a message."""
+    view = View()
+    view.apply(changes({"a": "1", "b": "1", "c": "1"}))
+    before = view.version(SERVICE_ENTRIES)
+    known = view.collections[SERVICE_ENTRIES]
+    known.resources = Unwalked(known.resources)
+    view.apply(changes({"b": "2", "c": None}))
+    found = push(view, basis=before)
+    assert ([one.metadata.name for one in found.resources], found.removed_resources) == (["b"], ["c"])
 
 
 def test_how_many_versions_a_peer_is_behind() -> None:
