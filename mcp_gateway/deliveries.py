@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from mcp_gateway import metrics
 from schemas.records import Delivery, DeliveryKind
-from schemas.topics import DELIVERIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,9 +22,9 @@ _RECORDED = {kind: metrics.DELIVERIES.labels(kind) for kind in DeliveryKind}
 
 
 class Writer(Protocol):
-    """See `KafkaWriter`."""
+    """See `KafkaBatchWriter`."""
 
-    def write_tracked(self, topic: str, *, partition: int, key: bytes, value: bytes | None) -> bool:
+    def write(self, key: bytes, value: bytes) -> bool:
         """Queues a record; False when the queue is full."""
 
 
@@ -57,6 +56,7 @@ class DeliveryTrail:
         self._codec = codec
         self._gateway = gateway
         self._missing = 0
+        self._lost = 0
 
     def sent(self, to: Recipient, collection: str, version: str, size: int, folded_to: Mapping[str, int]) -> None:
         """A push was handed to the stream: its collection's version, its bytes, and what of the log is in it."""
@@ -74,8 +74,14 @@ class DeliveryTrail:
         """Recording begins: whoever reads it knows that a former process may not have got everything written."""
         self._mark(DeliveryKind.STARTED, time.time())
 
+    def lost(self, in_all: int) -> None:
+        """So many that were queued never reached Kafka, since the start: they are written as a gap, too."""
+        count, self._lost = in_all - self._lost, in_all
+        self._missing += count
+        metrics.DELIVERIES_MISSING.inc(count)
+
     def whole_until(self, time_s: float) -> None:
-        """Everything that was queued until then is in Kafka, unless it had no room."""
+        """Everything that was queued until then is in Kafka, unless it had no room or was lost."""
         if not self._missing:
             self._mark(DeliveryKind.WHOLE, time_s - _QUEUED_WITHIN_S)
 
@@ -151,5 +157,4 @@ class DeliveryTrail:
     def _write(self, delivery: Delivery) -> bool:
         if self._writer is None:
             return False
-        value = self._codec.encode(delivery)
-        return self._writer.write_tracked(DELIVERIES, partition=-1, key=delivery.pilot.encode(), value=value)
+        return self._writer.write(delivery.pilot.encode(), self._codec.encode(delivery))

@@ -17,12 +17,13 @@ from mcp_gateway.servers.server import PilotServer
 from mcp_gateway.servers.sink_dialer import SinkDialer
 from mcp_gateway.snapshot_feed import SnapshotFeed
 from runtime.admin_http import AdminServer
+from runtime.kafka_batch_writer import KafkaBatchWriter
 from runtime.kafka_reader import KafkaReader
 from runtime.kafka_topics import TopicKeeper
 from runtime.kafka_writer import KafkaWriter
 from runtime.lifecycle import Readiness
 from schemas.avro_codec import codecs
-from schemas.topics import SNAPSHOTS, topic_settings
+from schemas.topics import DELIVERIES, SNAPSHOTS, topic_settings
 
 if TYPE_CHECKING:
     from mcp_gateway.settings import GatewaySettings
@@ -131,24 +132,29 @@ class Gateway:
             task.cancel()
         await server.stop()
 
-    async def _mark(self, trail: DeliveryTrail, deliveries: KafkaWriter | None) -> None:
+    async def _mark(self, trail: DeliveryTrail, deliveries: KafkaBatchWriter | None) -> None:
         """Says now and then how far the trail is whole, so that its silence can be told from its loss."""
         while deliveries is not None:
             await asyncio.sleep(self._settings.deliveries.mark_interval_s)
-            trail.whole_until(deliveries.whole_until())
+            until = deliveries.whole_until()
+            trail.lost(deliveries.lost)
+            trail.whole_until(until)
 
-    def _close_trail(self, trail: DeliveryTrail, deliveries: KafkaWriter) -> None:
-        if not deliveries.flush(5.0):
+    def _close_trail(self, trail: DeliveryTrail, deliveries: KafkaBatchWriter) -> None:
+        left = deliveries.flush(5.0)
+        trail.lost(deliveries.lost)
+        if not left:
             trail.stopped()
         if left := deliveries.close(5.0):
             _log.warning("stopped with deliveries that Kafka does not have", deliveries=left)
 
-    def _delivery_writer(self, client_id: str) -> KafkaWriter | None:
+    def _delivery_writer(self, client_id: str) -> KafkaBatchWriter | None:
         settings = self._settings.deliveries
         if not settings.enabled:
             return None
-        return KafkaWriter(
+        return KafkaBatchWriter(
             self._kafka,
+            topic=DELIVERIES,
             client_id=f"{client_id}-deliveries",
             max_queued_records=settings.queue_records,
             max_queued_bytes=settings.queue_bytes,

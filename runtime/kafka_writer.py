@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from confluent_kafka import KafkaError, Producer
@@ -20,31 +17,23 @@ if TYPE_CHECKING:
 
     from runtime.settings import KafkaSettings
 
-    _OnDelivery = Callable[[KafkaError | None, Message], None]  # on the writer's thread
-
-_LOT_S = 0.1
-
 _log = structlog.get_logger()
 
 
-@dataclass(slots=True, eq=False)
-class _Lot:
-    """Tracked records that were written one after the other, from a moment on: counted, not listed."""
-
-    since: float
-    on_delivered: _OnDelivery
-    taken: int = 0
-    settled: int = 0
-
-    def settle(self, error: KafkaError | None, message: Message) -> None:
-        """Kafka has one of them, or never will; on the writer's thread."""
-        self.settled += 1
-        self.on_delivered(error, message)
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether nothing is waited for; asked when no more are written."""
-        return self.settled == self.taken
+def producer_config(
+    kafka: KafkaSettings, client_id: str, max_queued_records: int, max_queued_bytes: int
+) -> dict[str, Any]:
+    """Of a producer that keeps what it took until Kafka has it, in order."""
+    return kafka.client_config(client_id) | {
+        "enable.idempotence": True,
+        "compression.type": "lz4",
+        "linger.ms": 1,
+        "message.timeout.ms": 0,  # never: what was taken must reach the log, in order
+        "message.max.bytes": MAX_RECORD_BYTES,
+        "queue.buffering.max.messages": max_queued_records,
+        "queue.buffering.max.kbytes": max(1, max_queued_bytes // 1024),
+        "error_cb": _log_error,
+    }
 
 
 class KafkaWriter:
@@ -67,20 +56,7 @@ class KafkaWriter:
     ) -> None:
         self._on_delivered = on_delivered
         self._on_lost = on_lost
-        self._lots = deque([_Lot(time.time(), self._delivered)])
-        self._producer = Producer(
-            kafka.client_config(client_id)
-            | {
-                "enable.idempotence": True,
-                "compression.type": "lz4",
-                "linger.ms": 1,
-                "message.timeout.ms": 0,  # never: what was taken must reach the log, in order
-                "message.max.bytes": MAX_RECORD_BYTES,
-                "queue.buffering.max.messages": max_queued_records,
-                "queue.buffering.max.kbytes": max(1, max_queued_bytes // 1024),
-                "error_cb": _log_error,
-            }
-        )
+        self._producer = Producer(producer_config(kafka, client_id, max_queued_records, max_queued_bytes))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"{client_id}-delivery", daemon=True)
         self._thread.start()
@@ -91,28 +67,11 @@ class KafkaWriter:
         Raises:
             KafkaException: the record can't be sent at all (too large, fatal producer error).
         """
-        return self._produce(topic, partition, key, value, self._delivered)
-
-    def write_tracked(self, topic: str, *, partition: int, key: bytes, value: bytes | None) -> bool:
-        """As `write`, for a record that `whole_until` waits for; both are called on one thread."""
-        lot, now = self._lots[-1], time.time()
-        if now - lot.since > _LOT_S:
-            lot = _Lot(now, self._delivered)
-            self._lots.append(lot)
-        taken = self._produce(topic, partition, key, value, lot.settle)
-        lot.taken += taken
-        return taken
-
-    def whole_until(self) -> float:
-        """Until when, seconds (UTC), every tracked record that was written is in Kafka.
-
-        In steps of a tenth of a second: what was written in one counts as a whole.
-        """
-        now = time.time()
-        self._lots.append(_Lot(now, self._delivered))
-        while len(self._lots) > 1 and self._lots[0].is_settled:
-            self._lots.popleft()
-        return self._lots[0].since
+        try:
+            self._producer.produce(topic, value=value, key=key, partition=partition, on_delivery=self._delivered)
+        except BufferError:
+            return False
+        return True
 
     @property
     def queued(self) -> int:
@@ -129,15 +88,6 @@ class KafkaWriter:
         self._stop.set()
         self._thread.join(timeout=5)
         return left
-
-    def _produce(
-        self, topic: str, partition: int, key: bytes, value: bytes | None, on_delivery: _OnDelivery
-    ) -> bool:
-        try:
-            self._producer.produce(topic, value=value, key=key, partition=partition, on_delivery=on_delivery)
-        except BufferError:
-            return False
-        return True
 
     def _serve(self) -> None:
         while not self._stop.is_set():

@@ -19,6 +19,7 @@ import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from schemas import control, events, records
+from schemas.delivery_writer import write_delivery
 from schemas.errors import UndecodableRecordError
 from schemas.event_reader import EventReader
 
@@ -82,6 +83,7 @@ class AvroCodec(Generic[T]):
     encoding. Not bound to a thread; the schema registry is asked once per schema.
 
     `shortcut` reads what was written with the present schema, from an offset to the end; None when it can't.
+    `write` makes the body by the present schema, where that is not left to fastavro.
     """
 
     name: str
@@ -90,13 +92,17 @@ class AvroCodec(Generic[T]):
     registry: SchemaRegistry | None = None
     subject: str = ""
     shortcut: Callable[[bytes, int], T | None] | None = None
+    write: Callable[[T], bytes] | None = None
     _header: bytes = field(default=b"", init=False)
     _writers: dict[bytes, _Writer] = field(default_factory=dict, init=False)
 
     def encode(self, value: T) -> bytes:
         """The record's bytes, header included."""
+        header = self._header or self._make_header()
+        if self.write is not None:
+            return header + self.write(value)
         out = io.BytesIO()
-        out.write(self._header or self._make_header())
+        out.write(header)
         fastavro.schemaless_writer(out, _parsed(schema_text(self.name)), self.to_avro(value))
         return out.getvalue()
 
@@ -180,6 +186,7 @@ def codecs(registry: SchemaRegistry | None = None) -> Codecs:
         to_avro: Callable[[T], dict[str, Any]],
         from_avro: Callable[[dict[str, Any]], T],
         shortcut: Callable[[bytes, int], T | None] | None = None,
+        write: Callable[[T], bytes] | None = None,
     ) -> AvroCodec[T]:
         # Confluent's "record name" strategy: one topic may hold several records.
         subject = json.loads(schema_text(name))
@@ -190,6 +197,7 @@ def codecs(registry: SchemaRegistry | None = None) -> Codecs:
             registry=registry,
             subject=f"{subject['namespace']}.{subject['name']}",
             shortcut=shortcut,
+            write=write,
         )
 
     return Codecs(
@@ -197,6 +205,6 @@ def codecs(registry: SchemaRegistry | None = None) -> Codecs:
         control_event=codec("control_event", control.to_avro, control.from_avro),
         resource=codec("resource_record", records.resource_to_avro, records.resource_from_avro),
         manifest=codec("manifest", records.manifest_to_avro, records.manifest_from_avro),
-        delivery=codec("delivery", records.delivery_to_avro, records.delivery_from_avro),
+        delivery=codec("delivery", records.delivery_to_avro, records.delivery_from_avro, write=write_delivery),
         quarantined=codec("quarantined", records.quarantined_to_avro, records.quarantined_from_avro),
     )

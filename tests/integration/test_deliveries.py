@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import TYPE_CHECKING
 
-from runtime.kafka_writer import KafkaWriter
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+
+from runtime.kafka_batch_writer import KafkaBatchWriter
 from runtime.settings import KafkaSettings
 from schemas.avro_codec import codecs
 from schemas.records import DeliveryKind
@@ -32,6 +35,14 @@ def deliveries(kafka: KafkaServer) -> list[Delivery]:
     return sorted((one for one in found if one.kind not in marks), key=lambda delivery: delivery.at)
 
 
+def trail_writer(kafka: KafkaServer, records: int = 100) -> KafkaBatchWriter:
+    """A queue of so many records."""
+    settings = KafkaSettings(servers=kafka.servers)
+    return KafkaBatchWriter(
+        settings, topic=DELIVERIES, client_id="trail", max_queued_records=records, max_queued_bytes=2**20
+    )
+
+
 def test_the_trail_says_who_was_sent_what(
     processes: Processes, kafka: KafkaServer, namespace: str, load: Load, pilots: Callable[..., Pilot]
 ) -> None:
@@ -39,7 +50,7 @@ def test_the_trail_says_who_was_sent_what(
     load.register(5, 2)
     _, _, gateway = processes.start_all()
     gateway.child.kill()
-    small = {"QUEUE_RECORDS": "2", "MARK_INTERVAL_S": "3600"}
+    small = {"QUEUE_RECORDS": "4", "MARK_INTERVAL_S": "3600"}
     gateway = processes.start(
         "gateway", **{f"SHIPLOG_GATEWAY__DELIVERIES__{name}": value for name, value in small.items()}
     )
@@ -66,24 +77,22 @@ def test_the_trail_says_who_was_sent_what(
         assert gateway.is_ready()
     wait_for(lambda: gateway.debug("snapshot")["kafka_silent_s"] < 6, timeout_s=15, what="in touch again")
     missing = gateway.metric("shiplog_gateway_deliveries_missing_total")
-    assert missing == 8, "ten deliveries, room for two"
-    wait_for(lambda: len(deliveries(kafka)) == 6, timeout_s=20, what="those that had room")
+    assert missing == 6, "ten deliveries, room for four"
+    wait_for(lambda: len(deliveries(kafka)) == 8, timeout_s=20, what="those that had room")
     load.state("svc-0", [make_instance(0, 8)])
     wait_for(lambda: any(one.kind is DeliveryKind.GAP for one in deliveries(kafka)), timeout_s=20, what="the gap")
     (gap,) = [one for one in deliveries(kafka) if one.kind is DeliveryKind.GAP][:1]
-    assert gap.message == "8 deliveries are missing before this"
+    assert gap.message == "6 deliveries are missing before this"
 
 
 def test_the_trail_is_whole_until_what_kafka_does_not_have(kafka: KafkaServer) -> None:
     """Never later than a record that waits, and up to the present when none does."""
-    writer = KafkaWriter(
-        KafkaSettings(servers=kafka.servers), client_id="trail", max_queued_records=100, max_queued_bytes=2**20
-    )
+    kafka.renew_topics()
+    writer = trail_writer(kafka)
 
     def write(value: bytes) -> None:
-        assert writer.write_tracked(DELIVERIES, partition=-1, key=b"pilot", value=value)
+        assert writer.write(b"pilot", value)
 
-    kafka.renew_topics()
     write(b"1")
     written = time.time()
     wait_for(lambda: writer.whole_until() >= written, timeout_s=10, what="the first record in Kafka")
@@ -99,3 +108,42 @@ def test_the_trail_is_whole_until_what_kafka_does_not_have(kafka: KafkaServer) -
     wait_for(lambda: writer.whole_until() >= written, timeout_s=20, what="all records in Kafka")
     assert writer.close(5.0) == 0
     assert len(read_all(kafka, DELIVERIES)) == 3
+
+
+def test_a_pilots_deliveries_stay_in_order_in_one_partition(kafka: KafkaServer) -> None:
+    """In many batches; what has no room is refused, and only that."""
+    kafka.renew_topics()
+    writer = trail_writer(kafka, records=1000)
+    taken = []
+    for number in range(20_000):
+        key = f"pilot-{number % 50}".encode()
+        if writer.write(key, str(number).encode()):
+            taken.append((key, number))
+        else:
+            time.sleep(0.001)
+    assert 1000 <= len(taken) < 20_000
+    assert (writer.close(20.0), writer.lost) == (0, 0)
+    found: dict[bytes, list[tuple[int, int]]] = {}
+    for message in read_all(kafka, DELIVERIES):
+        found.setdefault(message.key() or b"", []).append((message.partition() or 0, int(message.value() or b"")))
+    assert sum(map(len, found.values())) == len(taken)
+    for key, records in found.items():
+        assert len({partition for partition, _ in records}) == 1
+        assert [number for _, number in records] == [number for one, number in taken if one == key]
+    assert len({records[0][0] for records in found.values()}) > 1
+
+
+def test_records_that_kafka_refuses_for_good_are_lost_and_said_to_be(kafka: KafkaServer) -> None:
+    """The topic does not take them; what comes later waits for nothing."""
+    kafka.renew_topics()
+    admin = AdminClient({"bootstrap.servers": kafka.servers})
+    limit = ConfigEntry("max.message.bytes", "500", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, DELIVERIES, incremental_configs=[limit])
+    for done in admin.incremental_alter_configs([resource]).values():
+        done.result(10)
+    writer = trail_writer(kafka)
+    assert writer.write(b"pilot", random.Random(1).randbytes(5000))
+    wait_for(lambda: writer.lost == 1, timeout_s=20, what="the loss")
+    assert writer.write(b"pilot", b"small")
+    assert writer.close(10.0) == 0
+    assert [message.value() for message in read_all(kafka, DELIVERIES)] == [b"small"]

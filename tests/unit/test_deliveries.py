@@ -17,8 +17,7 @@ class Queue:
         self.room = room
         self.records: list[Delivery] = []
 
-    def write_tracked(self, topic: str, *, partition: int, key: bytes, value: bytes | None) -> bool:
-        assert (topic, partition) == ("shiplog.deliveries", -1)
+    def write(self, key: bytes, value: bytes) -> bool:
         if not self.room:
             return False
         self.room -= 1
@@ -75,6 +74,22 @@ def test_a_gap_that_leaves_no_room_is_told_of_again() -> None:
     assert [record.message for record in queue.records] == [
         "1 deliveries are missing before this", "1 deliveries are missing before this", "",
     ]  # fmt: skip
+
+
+def test_what_kafka_never_took_is_written_as_a_gap() -> None:
+    """Each loss once; until the gap is written, nothing is called whole."""
+    queue = Queue(10)
+    kept = trail(queue)
+    for in_all in (0, 3, 3):
+        kept.lost(in_all)
+    kept.whole_until(100.0)
+    kept.acknowledged(PEER, "c", "1")
+    kept.whole_until(200.0)
+    assert [(record.kind, record.message) for record in queue.records] == [
+        (DeliveryKind.GAP, "3 deliveries are missing before this"),
+        (DeliveryKind.ACK, ""),
+        (DeliveryKind.WHOLE, ""),
+    ]
 
 
 def test_without_a_writer_nothing_is_kept() -> None:

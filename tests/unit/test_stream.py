@@ -125,11 +125,10 @@ class Kept:
     def __init__(self) -> None:
         self.kinds: list[tuple[str, DeliveryKind]] = []
 
-    def write_tracked(self, topic: str, *, partition: int, key: bytes, value: bytes | None) -> bool:
-        assert value is not None
+    def write(self, key: bytes, value: bytes) -> bool:
         delivery = CODEC.decode(value)
         self.kinds.append((delivery.collection, delivery.kind))
-        return bool(topic and partition and key)
+        return bool(key)
 
 
 async def serve(*, asks_meanwhile: bool) -> tuple[Kept, Stream[RequestResources], Exception | None]:
