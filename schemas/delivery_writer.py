@@ -1,7 +1,7 @@
 """Writes the records of the audit trail as Avro, faster than a general writer can. Pure.
 
 A gateway writes two for each push, and most of what is in them it wrote a moment ago. The bytes are those that
-fastavro makes, in a fraction of the time: a property test holds that.
+fastavro makes, in half of the time: a property test holds that.
 
 https://avro.apache.org/docs/1.12.0/specification/#binary-encoding
 """
