@@ -17,3 +17,8 @@ def delimiter(tag: int, size: int) -> bytes:
 def delimited(tag: int, body: bytes) -> bytes:
     """The field with that tag byte that holds `body`."""
     return delimiter(tag, len(body)) + body
+
+
+def text(tag: int, value: str) -> bytes:
+    """The field with that tag byte that holds the text; nothing for an empty one, as protobuf has it."""
+    return delimited(tag, value.encode()) if value else b""

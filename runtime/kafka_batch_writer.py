@@ -45,8 +45,8 @@ class KafkaBatchWriter:
     """An idempotent producer of one topic with a bounded queue, and a thread that hands the queue over.
 
     `write` and `whole_until` never wait, and belong to one thread. What was taken is kept until Kafka has it,
-    however long it is away, in the order of its key. Records that Kafka refuses for good are counted in `lost`,
-    with all of their batch and partition.
+    however long it is away, in the order of its key. Records that Kafka refuses for good are counted in `lost`:
+    all of a batch and partition, for it takes or refuses these together.
     """
 
     def __init__(
@@ -117,7 +117,8 @@ class KafkaBatchWriter:
                 self._bytes_settled += settled.bytes
             try:
                 self._hand_over()
-            except KafkaException as error:  # a batch that failed counts as queued: nothing is whole after it
+            except (KafkaException, BufferError) as error:
+                # A batch that failed counts as queued: nothing is whole after it.
                 _log.warning("records can't be handed to Kafka", topic=self._topic, error=str(error))
 
     def _hand_over(self) -> None:
@@ -127,11 +128,11 @@ class KafkaBatchWriter:
             self._collected_at = now
             return
         if not self._partitions:
-            topics = self._producer.list_topics(self._topic, timeout=_METADATA_S).topics
-            self._partitions = len(topics[self._topic].partitions)
-        if not self._partitions:
-            _log.warning("there is no such topic", topic=self._topic)
-            return
+            found = self._producer.list_topics(self._topic, timeout=_METADATA_S).topics.get(self._topic)
+            if found is None or not found.partitions:
+                _log.warning("there is no such topic", topic=self._topic)
+                return
+            self._partitions = len(found.partitions)
         # In this order: `whole_until` reads the time before it looks at the batches.
         batch = _Batch(self._collected_at)
         self._batches.append(batch)

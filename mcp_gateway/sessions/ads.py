@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 from mcp_gateway.errors import ProtocolError
 from mcp_gateway.sessions.session import NOBODY, Node, Received, Watches, answered
 from mcp_gateway.sessions.watch import Answer, Watch
-from mcp_gateway.wire import delimited, delimiter
-from schemas.protobuf.envoy_discovery.discovery_pb2 import DiscoveryResponse
+from mcp_gateway.wire import delimited, delimiter, text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +49,8 @@ COLLECTIONS = {
 }
 """Collections by API group and kind: the API version in between is the peer's choice."""
 
-_RESOURCES_TAG = 0x12  # DiscoveryResponse.resources: field 2
+# Of `DiscoveryResponse`: fields 1, 2, 4, 5.
+_VERSION_TAG, _RESOURCES_TAG, _TYPE_URL_TAG, _NONCE_TAG = 0x0A, 0x12, 0x22, 0x2A
 _ANY_TYPE_URL, _ANY_VALUE_TAG = delimited(0x0A, MCP_RESOURCE_TYPE_URL), 0x12  # Any: fields 1, 2
 
 
@@ -69,9 +69,7 @@ class AdsFormat:
 
     def envelope(self, name: str, version: str, _: Sequence[str] | None) -> tuple[bytes, bytes]:
         """The version before the resources; the type URL that was asked for, and the nonce, after them."""
-        head = DiscoveryResponse(version_info=version).SerializeToString()
-        tail = DiscoveryResponse(type_url=name, nonce=version).SerializeToString()
-        return head, tail
+        return text(_VERSION_TAG, version), text(_TYPE_URL_TAG, name) + text(_NONCE_TAG, version)
 
 
 def collection_of(type_url: str) -> str:

@@ -25,8 +25,7 @@ from mcp_gateway.errors import FellBehindError, ProtocolError
 from mcp_gateway.sessions.ads import MAX_NAMES, MESH_CONFIG, WILDCARD, before_in_any, collection_of, node_of
 from mcp_gateway.sessions.session import NOBODY, Node, Received, Watches, answered
 from mcp_gateway.sessions.watch import Answer, Watch
-from mcp_gateway.wire import delimited, delimiter
-from schemas.protobuf.envoy_discovery.discovery_pb2 import DeltaDiscoveryResponse
+from mcp_gateway.wire import delimited, delimiter, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,7 +34,8 @@ if TYPE_CHECKING:
     from mcp_gateway.views.view import MessageFormat, View
     from schemas.protobuf.envoy_discovery.discovery_pb2 import DeltaDiscoveryRequest
 
-_RESOURCES_TAG = 0x12  # DeltaDiscoveryResponse.resources: field 2
+# Of `DeltaDiscoveryResponse`: fields 1, 2, 4, 5, 6.
+_VERSION_TAG, _RESOURCES_TAG, _TYPE_URL_TAG, _NONCE_TAG, _REMOVED_TAG = 0x0A, 0x12, 0x22, 0x2A, 0x32
 _RESOURCE_VERSION, _RESOURCE_BODY, _RESOURCE_NAME = 0x0A, 0x12, 0x1A  # Resource: fields 1, 2, 3
 
 
@@ -55,9 +55,8 @@ class DeltaAdsFormat:
 
     def envelope(self, name: str, version: str, removed: Sequence[str] | None) -> tuple[bytes, bytes]:
         """The version before the resources; type URL, nonce and removals after them."""
-        head = DeltaDiscoveryResponse(system_version_info=version).SerializeToString()
-        tail = DeltaDiscoveryResponse(type_url=name, nonce=version, removed_resources=removed or ())
-        return head, tail.SerializeToString()
+        gone = b"".join([delimited(_REMOVED_TAG, one.encode()) for one in removed or ()])
+        return text(_VERSION_TAG, version), text(_TYPE_URL_TAG, name) + text(_NONCE_TAG, version) + gone
 
 
 @dataclass(slots=True)

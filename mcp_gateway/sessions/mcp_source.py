@@ -18,8 +18,7 @@ from mcp_gateway.patterns import matches
 from mcp_gateway.sessions.session import NOBODY, Node, Received, Watches
 from mcp_gateway.sessions.watch import Answer, Watch
 from mcp_gateway.views.synthetic import SYNTHETIC_ENTRIES
-from mcp_gateway.wire import delimiter
-from schemas.protobuf.istio_mcp.mcp_pb2 import Resources
+from mcp_gateway.wire import delimited, delimiter, text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +28,9 @@ if TYPE_CHECKING:
     from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources
 
 COLLECTION_PREFIX = "istio/"
-_RESOURCES_TAG = 0x1A  # Resources.resources: field 3
+# Of `Resources`: fields 1 to 5, and 6 as it is when it is set.
+_VERSION_TAG, _COLLECTION_TAG, _RESOURCES_TAG, _REMOVED_TAG, _NONCE_TAG = 0x0A, 0x12, 0x1A, 0x22, 0x2A
+_INCREMENTAL = b"\x30\x01"
 
 
 class McpFormat:
@@ -41,9 +42,9 @@ class McpFormat:
 
     def envelope(self, name: str, version: str, removed: Sequence[str] | None) -> tuple[bytes, bytes]:
         """Version and collection before the resources, the others after them: fields in ascending order."""
-        head = Resources(system_version_info=version, collection=name).SerializeToString()
-        tail = Resources(removed_resources=removed or (), nonce=version, incremental=removed is not None)
-        return head, tail.SerializeToString()
+        head = text(_VERSION_TAG, version) + text(_COLLECTION_TAG, name)
+        gone = b"".join([delimited(_REMOVED_TAG, one.encode()) for one in removed or ()])
+        return head, gone + text(_NONCE_TAG, version) + (b"" if removed is None else _INCREMENTAL)
 
 
 @dataclass(slots=True)
