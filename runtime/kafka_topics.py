@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from schemas.topics import TopicSettings
 
 _TIMEOUT_S = 20.0
+_PAUSE_S = 0.1
 
 
 class TopicKeeper:
@@ -61,6 +63,7 @@ class TopicKeeper:
                     # Another process may have been faster: check() judges what is there.
                     if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                         raise KafkaUnusableError(f"cannot create topic {name}: {error.args[0].str()}") from error
+            self._await({topic.name for topic in missing})
         self.check(wanted)
         return [topic.name for topic in missing]
 
@@ -76,6 +79,12 @@ class TopicKeeper:
         faults = [fault for topic in wanted for fault in self._faults(topic, present, policies)]
         if faults:
             raise WrongTopicError("\n".join(faults))
+
+    def _await(self, names: set[str]) -> None:
+        """Waits until the broker that is asked knows them: Kafka answers before every broker has heard of it."""
+        deadline = time.monotonic() + _TIMEOUT_S
+        while names - self._partition_counts().keys() and time.monotonic() < deadline:
+            time.sleep(_PAUSE_S)
 
     def _faults(self, topic: TopicSettings, present: dict[str, int], policies: dict[str, str]) -> list[str]:
         if topic.name not in present:
