@@ -2,16 +2,13 @@
 
 from functools import lru_cache
 
+from schemas.varint import varint
+
 
 @lru_cache(maxsize=4096)
 def delimiter(tag: int, size: int) -> bytes:
     """What stands before `size` bytes in the field with that tag byte (field number * 8 + 2)."""
-    out = bytearray((tag,))
-    while size > 0x7F:
-        out.append(size & 0x7F | 0x80)
-        size >>= 7
-    out.append(size)
-    return bytes(out)
+    return bytes((tag,)) + varint(size)
 
 
 def delimited(tag: int, body: bytes) -> bytes:

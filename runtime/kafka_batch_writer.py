@@ -18,7 +18,7 @@ import structlog
 from confluent_kafka import KafkaException, Producer
 
 from runtime.kafka_writer import producer_config
-from schemas.partitioner import murmur2
+from schemas.partitioner import partition_of_key
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
@@ -169,7 +169,4 @@ class KafkaBatchWriter:
         batch.waits_for -= 1
 
 
-@lru_cache(maxsize=16_384)
-def _partition_of(key: bytes, partitions: int) -> int:
-    """As Kafka's clients choose it by default."""
-    return (murmur2(key) & 0x7FFFFFFF) % partitions
+_partition_of = lru_cache(maxsize=16_384)(partition_of_key)

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from schemas.records import Delivery, DeliveryKind
+from schemas.varint import varint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,14 +44,8 @@ def _map(numbers: Mapping[str, int]) -> list[bytes]:
 
 
 def _long(number: int) -> bytes:
-    """Zigzag: 0, -1, 1, -2 ... are 0, 1, 2, 3 ...; then seven bits a byte, the lowest first."""
-    rest = (number << 1) ^ (number >> 63)
-    out = bytearray()
-    while rest > 0x7F:
-        out.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
+    """Zigzag: 0, -1, 1, -2 ... are 0, 1, 2, 3 ..."""
+    return varint((number << 1) ^ (number >> 63))
 
 
 _number = lru_cache(_KEPT)(_long)  # of those that come again

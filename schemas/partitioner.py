@@ -27,4 +27,9 @@ def murmur2(data: bytes) -> int:
 
 def partition_of(namespace: str, partitions: int) -> int:
     """The partition of a namespace among `partitions`."""
-    return (murmur2(namespace.encode()) & 0x7FFFFFFF) % partitions
+    return partition_of_key(namespace.encode(), partitions)
+
+
+def partition_of_key(key: bytes, partitions: int) -> int:
+    """The partition of a record's key, as Kafka's Java client chooses it."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from consumers.settings import ISTIO_PROTOCOLS
 from schemas.digests import instance_digest, text_of_metadata
 from schemas.protobuf.istio_networking.workload_entry_pb2 import WorkloadEntry
+from schemas.varint import varint
 
 if TYPE_CHECKING:
     from consumers.settings import ConversionSettings
@@ -120,7 +121,7 @@ class EndpointConverter:
 def frame_endpoint(entry: WorkloadEntry) -> bytes:
     """The endpoint as a ServiceEntry's field; maps are written in the order of their keys."""
     body = entry.SerializeToString(deterministic=True)
-    return _ENDPOINTS_TAG + _varint(len(body)) + body
+    return _ENDPOINTS_TAG + varint(len(body)) + body
 
 
 def rename_port(endpoint: bytes, port_name: str) -> bytes:
@@ -140,32 +141,23 @@ def unframe_endpoint(endpoint: bytes) -> bytes:
     return endpoint[at + 1 :]
 
 
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-_VARINTS = tuple(_varint(number) for number in range(1024))
+_VARINTS = tuple(varint(number) for number in range(1024))
 
 
 def _length(data: bytes) -> bytes:
     size = len(data)
-    return _VARINTS[size] if size < len(_VARINTS) else _varint(size)
+    return _VARINTS[size] if size < len(_VARINTS) else varint(size)
 
 
 def _text_field(tag: int, text: str) -> bytes:
     data = text.encode()
     size = len(data)
-    return (bytes((tag, size)) if size < 0x80 else bytes((tag,)) + _varint(size)) + data
+    return (bytes((tag, size)) if size < 0x80 else bytes((tag,)) + varint(size)) + data
 
 
 @lru_cache(maxsize=65536)
 def _ports_field(port_name: str, port: int) -> bytes:
-    entry = _text_field(0x0A, port_name) + b"\x10" + _varint(port)
+    entry = _text_field(0x0A, port_name) + b"\x10" + varint(port)
     return b"\x12" + _length(entry) + entry
 
 
@@ -180,7 +172,7 @@ def _label_field(key: str, value: str) -> bytes | None:
 @lru_cache(maxsize=4096)
 def _weigh(weight: float) -> tuple[bytes, bool]:
     """The endpoint's weight, and whether it has any."""
-    return b"\x30" + _varint(min(max(round(weight * 100), 1), MAX_WEIGHT)), weight > 0
+    return b"\x30" + varint(min(max(round(weight * 100), 1), MAX_WEIGHT)), weight > 0
 
 
 @lru_cache(maxsize=65536)
