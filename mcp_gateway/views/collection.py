@@ -36,6 +36,8 @@ class Collection:
     changes: ChangeRing = field(default_factory=ChangeRing)
     rivals: dict[str, dict[Origin, EncodedResource]] = field(default_factory=dict)
     runs: Runs = field(default_factory=Runs)
+    _touched: set[str] = field(default_factory=set)
+    _settled: str | None = None
     _origins: dict[str, Origin] = field(default_factory=dict)
     _version: str | None = None
 
@@ -60,6 +62,12 @@ class Collection:
         if len(rivals) == 1:
             del self.rivals[name]
 
+    def settle(self) -> tuple[str | None, set[str]]:
+        """The version when this was last called, None the first time, and the names of what was put since then."""
+        former, self._settled = self._settled, self.version
+        names, self._touched = self._touched, set()
+        return former, names
+
     @property
     def version(self) -> str:
         """The content's version, as 32 hex digits."""
@@ -70,6 +78,7 @@ class Collection:
     def _show(self, name: str, origin: Origin, resource: EncodedResource | None) -> None:
         former = self.resources.get(name)
         self._version = None
+        self._touched.add(name)
         self.digest += (0 if resource is None else resource.digest) - (0 if former is None else former.digest)
         if resource is not None:
             self.resources[name] = resource

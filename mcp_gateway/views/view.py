@@ -88,26 +88,24 @@ class View:
                         collection, shown_as, Origin(namespace, name), stored.shapes[self.shape], observed_at
                     )
         for name, known in self.collections.items():
+            known.settle()
             self.messages.hold((name, known.version))
 
     def apply(self, changes: AppliedChanges) -> set[str]:
         """Takes in what a manifest changed; the collections whose version is new."""
-        if not self.selection.has_namespace(changes.namespace):
-            return set()
-        touched: dict[str, set[str]] = {}
-        before: dict[str, str | None] = {}
+        touched: set[str] = set()
+        selection, namespace = self.selection, changes.namespace
+        if not selection.has_namespace(namespace):
+            return touched
         for (collection, name), stored in changes.resources.items():
-            if not self.selection.has_collection(collection):
-                continue
-            shown_as = self.selection.shape.name_of(name)
-            for one in self._kept(collection):
-                if one not in touched:
-                    touched[one] = set()
-                    before[one] = self.collections[one].version if one in self.collections else None
-                touched[one].add(shown_as)
-            encoded = None if stored is None else stored.shapes[self.shape]
-            self._put(collection, shown_as, Origin(changes.namespace, name), encoded, changes.observed_at)
-        return {one for one, names in touched.items() if self._is_new(one, before[one], names)}
+            if selection.has_collection(collection):
+                touched.add(collection)
+                shown_as, origin = selection.shape.name_of(name), Origin(namespace, name)
+                encoded = None if stored is None else stored.shapes[self.shape]
+                self._put(collection, shown_as, origin, encoded, changes.observed_at)
+        if self._has_synthetic and SERVICE_ENTRIES in touched:
+            touched.add(SYNTHETIC_ENTRIES)
+        return {collection for collection in touched if self._is_new(collection)}
 
     def watch(self, collection: str) -> None:
         """A peer asks for a collection: one that is made of another is kept from now on."""
@@ -117,6 +115,7 @@ class View:
             for name, resource in known.resources.items():
                 # Of rivals only the one that is shown is taken over: it has no rival here.
                 made.put(Origin("", name), name, synthetic(resource), known.observed_at)
+            made.settle()
             self.messages.hold((SYNTHETIC_ENTRIES, made.version))
 
     def version(self, collection: str) -> str:
@@ -208,11 +207,6 @@ class View:
         count = len(self._known(collection).resources)
         return names if names is not None and len(names) <= max(_FEW, count / 2) else None
 
-    def _kept(self, collection: str) -> tuple[str, ...]:
-        """The collections that a resource of this one is in."""
-        is_both = collection == SERVICE_ENTRIES and self._has_synthetic
-        return (SERVICE_ENTRIES, SYNTHETIC_ENTRIES) if is_both else (collection,)
-
     def _put(
         self, collection: str, name: str, origin: Origin, resource: EncodedResource | None, observed_at: int
     ) -> None:
@@ -223,17 +217,17 @@ class View:
             made = None if shown is None else synthetic(shown)
             self._collection(SYNTHETIC_ENTRIES).put(Origin("", name), name, made, observed_at)
 
-    def _is_new(self, collection: str, before: str | None, names: set[str]) -> bool:
+    def _is_new(self, collection: str) -> bool:
         known = self.collections[collection]
+        before, names = known.settle()
         version = known.version
-        if before is None:
-            self.messages.hold((collection, version))
-            known.changes.note(EMPTY_VERSION, names)
-            return version != EMPTY_VERSION
         if version == before:
             return False
-        known.changes.note(before, names)
         self.messages.hold((collection, version))
+        if before is None:
+            known.changes.note(EMPTY_VERSION, names)
+            return version != EMPTY_VERSION
+        known.changes.note(before, names)
         self.messages.release((collection, before))
         return True
 
