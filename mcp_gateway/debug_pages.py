@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mcp_gateway.servers.server import PilotServer
+    from mcp_gateway.servers.stream import Stream
     from mcp_gateway.snapshot_feed import SnapshotFeed
     from mcp_gateway.store import NamespaceSnapshot
     from mcp_gateway.views.view import View
@@ -24,7 +25,11 @@ def debug_pages(
     """The pages by name; `in_touch_at` says when Kafka last answered."""
 
     def pilots(_: Mapping[str, str]) -> Any:
-        return {"pilots": [stream.as_json() for stream in list(server.streams)]}
+        return {
+            "in_flight_bytes": server.in_flight.bytes,
+            "waiting_for_room": server.in_flight.waiting,
+            "pilots": [pilot(stream) for stream in list(server.streams)],
+        }
 
     def all_views(_: Mapping[str, str]) -> Any:
         return {
@@ -53,6 +58,34 @@ def debug_pages(
         }
 
     return {"pilots": pilots, "views": all_views, "snapshot": snapshot}
+
+
+def pilot(stream: Stream[Any]) -> dict[str, Any]:
+    """A stream as an operator sees it: plain values."""
+    view, books, peer = stream.view, stream.books, stream.peer
+    unanswered = books.unanswered_since
+    return {
+        "peer": peer.address,
+        "protocol": peer.protocol,
+        "identity": peer.identity,
+        "node": peer.node,
+        "view": peer.view,
+        "connected_s": round(time.time() - books.opened_at, 1),
+        "unanswered_s": unanswered and round(time.monotonic() - unanswered, 1),
+        "push_to_ack_ms": None if books.latency_s is None else round(books.latency_s * 1000, 1),
+        "waits_for_room": stream.in_flight.is_waiting(stream),
+        "collections": {
+            watch.asked_as: {
+                "acknowledged": watch.acknowledged,
+                "acknowledged_at": books.acknowledged_at.get(watch.asked_as),
+                "pending": watch.pending,
+                "refused": watch.refused,
+                "is_behind": view is not None and watch.acknowledged != view.version(watch.collection),
+                "versions_behind": view and view.versions_behind(watch.collection, watch.acknowledged),
+            }
+            for watch in list(stream.watches)
+        },
+    }
 
 
 def _view(view: View) -> dict[str, Any]:

@@ -87,6 +87,8 @@ class Gateway:
         metrics.NAMESPACES.set_function(lambda: len(namespaces))
         metrics.RESOURCES.set_function(lambda: sum(len(held.resources) for held in list(namespaces.values())))
         metrics.MESSAGE_CACHE.set_function(lambda: self._views.messages.size)
+        metrics.IN_FLIGHT.set_function(lambda: server.in_flight.bytes)
+        metrics.WAITING_FOR_ROOM.set_function(lambda: server.in_flight.waiting)
         metrics.IS_READY.set_function(lambda: not self._readiness.missing)
         for name, publisher in self._views.publishers.items():
             metrics.FOLLOWERS.labels(name).set_function(publisher.count)

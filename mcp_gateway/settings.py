@@ -105,6 +105,12 @@ class LimitSettings(Section):
     handshake_s: float = Field(default=20.0, gt=0, description="for a connection to speak HTTP/2")
     first_request_s: float = Field(default=30.0, gt=0, description="for a stream to ask for something")
     stalled_s: float = Field(default=120.0, gt=0, description="for a push to be read, and to be answered")
+    max_in_flight_bytes: int = Field(
+        default=512 * 1024 * 1024, ge=1, description="of large pushes being sent; others wait in line"
+    )
+    in_the_way_s: float = Field(
+        default=20.0, gt=0, description="for a large push to be read while others wait in line"
+    )
 
 
 class GatewaySettings(Section):

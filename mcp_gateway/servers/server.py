@@ -20,6 +20,7 @@ from mcp_gateway.errors import GatewayError, NotAllowedError, ProtocolError, Too
 from mcp_gateway.servers.admission import Admission
 from mcp_gateway.servers.credentials import CertificateFiles, identities
 from mcp_gateway.servers.dialects import ADS, DELTA_ADS, mcp_source
+from mcp_gateway.servers.in_flight import InFlight
 from mcp_gateway.servers.stream import Stream
 from runtime.errors import PortBusyError
 
@@ -54,6 +55,7 @@ class PilotServer:
         self._started_at, self._numbers = int(time.time()), count(1)
         self._sweep: asyncio.Task[None] | None = None
         self.streams: set[Stream[Any]] = set()
+        self.in_flight = InFlight(settings.limits.max_in_flight_bytes)
         self._server = grpc.aio.server(options=_options(settings))
         mcp, ads, delta = mcp_source(settings.incremental_collections), ADS, DELTA_ADS
         self._server.add_generic_rpc_handlers(
@@ -153,11 +155,12 @@ class PilotServer:
         async def serve(_: object, context: Any) -> None:
             known_as = identities(context.auth_context())
             peer = Recipient(context.peer(), dialect.protocol, known_as[0] if known_as else "")
-            stream = Stream(dialect, peer, known_as, self._views, self._trail, self._settings.limits)
+            limits = self._settings.limits
+            stream = Stream(dialect, peer, known_as, self._views, self._trail, limits, self.in_flight)
             try:
                 async with self._admission.admitted(known_as, peer.address):
                     await self.follow(stream, context)
-            except UnreadError as error:
+            except (UnreadError, grpc.aio.InternalError) as error:
                 # A status can't follow a message that is not taken: cancelled, gRPC drops both.
                 raise asyncio.CancelledError from error
             except GatewayError as error:

@@ -87,8 +87,9 @@ class SinkDialer:
             await self._await_refusal(call)
             peer = Recipient(address, "mcp-sink", self._sink.identity or address)
             limits = self._settings.limits
-            stream = Stream(self._dialect, peer, [peer.identity], self._views, self._trail, limits)
-            await self._server.follow(stream, call)
+            server, known_as = self._server, [peer.identity]
+            stream = Stream(self._dialect, peer, known_as, self._views, self._trail, limits, server.in_flight)
+            await server.follow(stream, call)
 
     async def _await_refusal(self, call: Any) -> None:
         """The sink's answer to the trigger, which must be that it does not know the collection.

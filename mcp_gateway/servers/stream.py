@@ -14,12 +14,14 @@ from mcp_gateway import metrics
 from mcp_gateway.errors import NotAllowedError, ProtocolError, StalledError, StoppingError, UnreadError
 from mcp_gateway.servers.admission import Pace
 from mcp_gateway.servers.books import Books, Push
+from mcp_gateway.servers.in_flight import LARGE
 from mcp_gateway.sessions.watch import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mcp_gateway.deliveries import DeliveryTrail, Recipient
+    from mcp_gateway.servers.in_flight import InFlight
     from mcp_gateway.sessions.session import Node, Received, Watches
     from mcp_gateway.settings import LimitSettings
     from mcp_gateway.views.publisher import Publisher
@@ -65,7 +67,8 @@ class Stream(Generic[Request]):
     """One peer's stream: its view is chosen by its first request.
 
     Reading and writing go on side by side. A peer that reads slowly keeps only its own stream waiting, with one
-    message per collection; one that neither reads nor answers for too long is let go.
+    message per collection; one that neither reads nor answers for too long is let go. Large pushes wait for room
+    among those of all streams.
     """
 
     dialect: Dialect[Request]
@@ -74,6 +77,7 @@ class Stream(Generic[Request]):
     views: Views
     trail: DeliveryTrail
     limits: LimitSettings
+    in_flight: InFlight
     session: Session[Request] = field(init=False)
     books: Books = field(init=False)
     _publisher: Publisher | None = None
@@ -82,7 +86,8 @@ class Stream(Generic[Request]):
     _idle: asyncio.Future[None] | None = None
     _over: Exception | None = None
     _is_closed: bool = False
-    _sending_since: float | None = None
+    _sending: Push | None = None
+    _sending_since: float = 0.0
     _task: asyncio.Task[Any] | None = None
 
     def __post_init__(self) -> None:
@@ -116,6 +121,14 @@ class Stream(Generic[Request]):
                 await self._write_all(wire, publisher.view)
         finally:
             reader.cancel()
+            self.in_flight.leave(self)
+            for push in self._due:
+                self.in_flight.give_back(len(push.message))
+
+    @property
+    def view(self) -> View | None:
+        """What the peer sees, once that is chosen."""
+        return None if self._publisher is None else self._publisher.view
 
     def changed(self, collections: dict[str, None]) -> None:
         """These collections have new versions; what is noted several times is one push.
@@ -127,47 +140,26 @@ class Stream(Generic[Request]):
         self._noted.update(collections)
         self._wake_if_due()
 
+    def room(self) -> None:
+        """There is room for a large push."""
+        self._wake_if_due()
+
     def let_go_if_stalled(self, now: float) -> None:
         """Ends the stream when a push was not read, or not answered, for longer than the limit.
 
         Called now and then for every stream: a timer for each push would cost a tenth of the push.
         """
-        limit = self.limits.stalled_s
-        if self._sending_since is not None and now - self._sending_since > limit and self._task is not None:
-            self._over = UnreadError(f"a push was not read in {limit:g} s")
-            self._task.cancel()
-        elif self.books.unanswered_since is not None and now - self.books.unanswered_since > limit:
-            self._end(StalledError(f"no answer to a push in {limit:g} s"))
+        sending, limits = self._sending, self.limits
+        if sending is not None and now - self._sending_since > (limit := self._reading_limit(sending)):
+            self._over = UnreadError(f"a push of {len(sending.message)} bytes was not read in {limit:g} s")
+            if self._task is not None:
+                self._task.cancel()
+        elif self.books.unanswered_since is not None and now - self.books.unanswered_since > limits.stalled_s:
+            self._end(StalledError(f"no answer to a push in {limits.stalled_s:g} s"))
 
     def leave(self) -> None:
         """The gateway is going: the stream ends after what it is sending."""
         self._end(StoppingError("this gateway stops; connect to another one"))
-
-    def as_json(self) -> dict[str, Any]:
-        """The stream as an operator sees it: plain values; read from the admin thread."""
-        view, books = None if self._publisher is None else self._publisher.view, self.books
-        unanswered = books.unanswered_since
-        return {
-            "peer": self.peer.address,
-            "protocol": self.peer.protocol,
-            "identity": self.peer.identity,
-            "node": self.peer.node,
-            "view": self.peer.view,
-            "connected_s": round(time.time() - books.opened_at, 1),
-            "unanswered_s": unanswered and round(time.monotonic() - unanswered, 1),
-            "push_to_ack_ms": None if books.latency_s is None else round(books.latency_s * 1000, 1),
-            "collections": {
-                watch.asked_as: {
-                    "acknowledged": watch.acknowledged,
-                    "acknowledged_at": books.acknowledged_at.get(watch.asked_as),
-                    "pending": watch.pending,
-                    "refused": watch.refused,
-                    "is_behind": view is not None and watch.acknowledged != view.version(watch.collection),
-                    "versions_behind": view and view.versions_behind(watch.collection, watch.acknowledged),
-                }
-                for watch in list(self.watches)
-            },
-        }
 
     def _choose(self) -> Publisher:
         found = self.views.choose(self.identities, self.session.node.facts)
@@ -204,8 +196,7 @@ class Stream(Generic[Request]):
         self.peer.node = self.session.node.id
         if received is None:
             return True
-        watch, answer, publisher = received.watch, received.answer, self._publisher
-        view = None if publisher is None else publisher.view
+        watch, answer, view = received.watch, received.answer, self.view
         self.books.received(received, view)
         if view is not None:
             if answer is Answer.INITIAL:
@@ -221,7 +212,7 @@ class Stream(Generic[Request]):
         while self._over is None:
             if self._due or (self._noted and self._make_due(view)):
                 await self._write(wire, self._due.popleft())
-            elif self._is_closed:
+            elif self._is_closed and not self._noted:
                 return
             else:
                 self._idle = idle = loop.create_future()
@@ -232,23 +223,40 @@ class Stream(Generic[Request]):
         """Makes the pushes that are due of the first collection that has some; whether there are any.
 
         Of one collection and not of all that are noted: a peer that reads slowly gets of each the version that is
-        the latest when its turn comes.
+        the latest when its turn comes. What has to wait for room stays noted.
         """
-        while self._noted and not self._due:
-            collection = next(iter(self._noted))
+        for collection in list(self._noted):
+            if self._due:
+                break
+            if self._waits_for_room(collection, view):
+                continue
             del self._noted[collection]
             for watch in self.watches.due_in(collection, view.version(collection)):
                 message = watch.message(view, self.dialect.message_format)
                 if message is not None:
+                    self.in_flight.take(len(message))
                     self._due.append(Push(watch, watch.pending or "", message, view.folded_to))
         if self.watches.waited:
             metrics.COALESCED.labels(view.name).inc(self.watches.waited)
             self.watches.waited = 0
         return bool(self._due)
 
+    def _reading_limit(self, push: Push) -> float:
+        """Seconds; fewer for a large push that keeps others waiting."""
+        limits = self.limits
+        if len(push.message) >= LARGE and self.in_flight.waiting:
+            return min(limits.in_the_way_s, limits.stalled_s)
+        return limits.stalled_s
+
+    def _waits_for_room(self, collection: str, view: View) -> bool:
+        if not self.in_flight.is_full or not self.watches.await_more(LARGE, collection, view):
+            return False
+        self.in_flight.wait(self)
+        return True
+
     async def _write(self, wire: Wire, push: Push) -> None:
         self.books.handed_over(push)
-        self._sending_since = time.monotonic()
+        self._sending, self._sending_since = push, time.monotonic()
         try:
             await wire.write(push.message)
         except asyncio.CancelledError:
@@ -256,9 +264,13 @@ class Stream(Generic[Request]):
             if self._over is not None:
                 raise self._over from None
             raise
+        except grpc.aio.InternalError:  # the peer is gone, and the call was not told yet
+            metrics.SEND_FAILURES.inc()
+            raise
         finally:
-            self._sending_since = None
+            self._sending = None
             self.books.sent()
+            self.in_flight.give_back(len(push.message))
 
     def _end(self, error: Exception) -> None:
         self._over = error

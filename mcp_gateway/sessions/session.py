@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from google.rpc.status_pb2 import Status
 
+    from mcp_gateway.views.view import View
+
 MAX_WATCHES = 200
 """Collections on one stream: a Pilot asks for about twenty."""
 
@@ -115,6 +117,11 @@ class Watches:
             elif watch.next(version):
                 found.append(watch)
         return found
+
+    def await_more(self, size: int, collection: str, view: View) -> bool:
+        """Whether a push of that collection, if it is made now, may have more bytes than that."""
+        watches = self._of.get(collection, ())
+        return any(watch.pending is None and watch.awaits_more(size, view) for watch in watches)
 
     def __len__(self) -> int:
         """How many there are."""

@@ -82,6 +82,11 @@ class Watch:
             return None
         return self.has if self.acknowledged is None else self.acknowledged
 
+    def awaits_more(self, size: int, view: View) -> bool:
+        """Whether its next push may have more bytes than that, as far as can be told without making it."""
+        basis = self.basis
+        return view.exceeds(size, self.collection, basis if isinstance(basis, str) else None)
+
     def message(self, view: View, message_format: MessageFormat) -> bytes | None:
         """The push that is due."""
         return view.message(self.collection, message_format, self.asked_as, self.basis)

@@ -184,6 +184,18 @@ class View:
         present = self._known(collection).resources
         return bool(present) and names is not None and not (names & present.keys())
 
+    def exceeds(self, size: int, collection: str, since: str | None) -> bool:
+        """Whether what changed since a version, or everything, has more bytes than that."""
+        resources = self._known(collection).resources
+        names = None if since is None else self._worth_sending(collection, since)
+        found = 0
+        for name in resources if names is None else names:
+            resource = resources.get(name)
+            found += 0 if resource is None else resource.size
+            if found > size:
+                return True
+        return False
+
     def join(
         self, collection: str, message_format: MessageFormat, asked_as: str, names: frozenset[str] | None
     ) -> bytes:

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from concurrent import futures
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
@@ -123,6 +124,43 @@ def test_a_peer_that_does_not_answer_is_let_go_and_nobody_else_is_late() -> None
             assert "no answer" in mute.details()
             wait_for(lambda: len(served.server.streams) == 1, timeout_s=10, what="the deaf one let go")
             assert deaf.opened
+
+
+def test_peers_that_read_nothing_take_only_so_much_memory(caplog: pytest.LogCaptureFixture) -> None:
+    """However many they are; differences don't wait for them, and what does is served when they are let go.
+
+    Those that go while they wait leave no trace of an error.
+    """
+    limit = 16 * 1024 * 1024
+    entries = {f"x/{number:05}": "1" * 100 for number in range(20_000)}
+    settings = {"limits": {"max_in_flight_bytes": limit, "in_the_way_s": 1.0}}
+    with ServedViews(settings) as served, RawPilot(served.address) as quick:
+        in_flight, streams = served.server.in_flight, served.server.streams
+        served.change(entries)
+        quick.ask(incremental=True)
+        push = quick.next()
+        quick.ask(push.nonce, incremental=True)
+        with ExitStack() as deaf:
+            before = psutil.Process().memory_info().rss
+            for _ in range(20):
+                deaf.enter_context(_Deaf(served.port))
+            wait_for(lambda: in_flight.waiting > 10, timeout_s=10, what="deaf ones in line")
+            assert in_flight.bytes < limit + push.ByteSize()
+            assert psutil.Process().memory_info().rss - before < 3 * limit
+            served.change({"x/00000": "2"})
+            push = quick.next()
+            assert names(push) == ["x/00000"]
+            quick.ask(push.nonce, incremental=True)
+            with RawPilot(served.address) as patient:
+                patient.ask()
+                assert len(patient.next().resources) == len(entries)
+            for _ in range(30):
+                deaf.enter_context(_Deaf(served.port))
+            wait_for(lambda: in_flight.waiting > 20, timeout_s=10, what="others in line")
+        wait_for(lambda: len(streams) == 1, timeout_s=10, what="all but the quick one gone")
+        assert in_flight.bytes == 0
+        assert not in_flight.waiting
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 class _Deaf:

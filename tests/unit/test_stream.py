@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import grpc.aio
 import pytest
 
+from mcp_gateway.debug_pages import pilot
 from mcp_gateway.deliveries import DeliveryTrail, Recipient
-from mcp_gateway.errors import FellBehindError, StalledError
+from mcp_gateway.errors import FellBehindError, StalledError, UnreadError
 from mcp_gateway.servers.dialects import mcp_source
+from mcp_gateway.servers.in_flight import InFlight
 from mcp_gateway.servers.stream import Dialect, Stream
 from mcp_gateway.sessions.mcp_source import McpFormat, McpSourceSession
 from mcp_gateway.settings import LimitSettings
@@ -90,6 +92,18 @@ class Peer:
             self.say(push.collection, push.nonce)
 
 
+class SlowPeer(Peer):
+    """A peer that reads its pushes when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads_on = asyncio.Event()
+
+    async def write(self, message: bytes) -> None:
+        await self.reads_on.wait()
+        await super().write(message)
+
+
 class BrokenFormat(McpFormat):
     """Fails at its second message."""
 
@@ -104,12 +118,16 @@ class BrokenFormat(McpFormat):
 
 
 def stream_in(
-    views: Views, dialect: Dialect[RequestResources] = DIALECT, **limits: float
+    views: Views,
+    dialect: Dialect[RequestResources] = DIALECT,
+    in_flight: InFlight | None = None,
+    **limits: float,
 ) -> Stream[RequestResources]:
-    """A stream without a trail."""
+    """A stream without a trail; among others, if it shares what is in flight with them."""
     trail = DeliveryTrail(None, CODEC, gateway="gw-1")
     settings = LimitSettings.model_validate(limits)
-    return Stream(dialect, Recipient("ipv4:127.0.0.1:1", "mcp"), [], views, trail, settings)
+    in_flight = in_flight or InFlight(settings.max_in_flight_bytes)
+    return Stream(dialect, Recipient("ipv4:127.0.0.1:1", "mcp"), [], views, trail, settings, in_flight)
 
 
 def views_with(**versions: str) -> Views:
@@ -138,7 +156,7 @@ async def serve(*, asks_meanwhile: bool) -> tuple[Kept, Stream[RequestResources]
     views.apply(changes({"a": "1"}))
     trail = DeliveryTrail(kept, CODEC, gateway="gw-1")
     peer = Recipient("ipv4:127.0.0.1:1", "mcp")
-    stream = Stream(mcp_source(()), peer, [], views, trail, LimitSettings())
+    stream = Stream(mcp_source(()), peer, [], views, trail, LimitSettings(), InFlight(1 << 30))
     task = asyncio.create_task(stream.run(wire))
     await wire.is_served.wait()
     await asyncio.sleep(0.01)
@@ -154,7 +172,7 @@ def test_an_answer_read_before_the_write_returns_stands_after_its_push_and_count
     """SENT, then ACK in the trail; the peer has answered, so it is not let go later."""
     kept, stream, ended = asyncio.run(serve(asks_meanwhile=False))
     assert kept.kinds == [(SERVICE_ENTRIES, DeliveryKind.SENT), (SERVICE_ENTRIES, DeliveryKind.ACK)]
-    assert stream.as_json()["collections"][SERVICE_ENTRIES]["pending"] is None
+    assert pilot(stream)["collections"][SERVICE_ENTRIES]["pending"] is None
     assert ended is None
 
 
@@ -241,3 +259,156 @@ def test_a_peer_that_says_no_more_gets_what_it_asked_for() -> None:
         return [peer.pushes.get_nowait().collection for _ in range(peer.pushes.qsize())]
 
     assert asyncio.run(asyncio.wait_for(exchange(), 60)) == [SERVICE_ENTRIES, GATEWAYS]
+
+
+LARGE_ENTRIES = {f"x/{number}": "1" for number in range(1000)}
+ONE_AT_A_TIME = 1
+
+
+class Crowd:
+    """Streams whose large pushes go out one at a time; the first one's peer reads nothing until it is told to."""
+
+    def __init__(self) -> None:
+        self.views = views_with(**LARGE_ENTRIES)
+        self.in_flight = InFlight(ONE_AT_A_TIME)
+        self.tasks: list[asyncio.Task[None]] = []
+        self.slow = SlowPeer()
+        self.slow_stream = self.serve(self.slow)
+        self.slow.say(SERVICE_ENTRIES)
+
+    def serve(self, peer: Peer, dialect: Dialect[RequestResources] = DIALECT) -> Stream[RequestResources]:
+        stream = stream_in(self.views, dialect, self.in_flight)
+        self.tasks.append(asyncio.create_task(stream.run(peer)))
+        return stream
+
+    async def waiting(self) -> tuple[Peer, Stream[RequestResources]]:
+        """A peer that asks for everything while there is no room."""
+        await settled()
+        peer = Peer()
+        stream = self.serve(peer)
+        peer.say(SERVICE_ENTRIES)
+        await settled()
+        assert pilot(stream)["waits_for_room"]
+        return peer, stream
+
+    def change(self, version: str) -> None:
+        self.views.apply(changes({"x/0": version}))
+        self.views.announce()
+
+    def end(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+
+
+async def settled() -> None:
+    """Everything was done that can be done now."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def version_of_first(push: Resources) -> str:
+    """The version of the resource that the tests change."""
+    (found,) = [one.metadata.version for one in push.resources if one.metadata.name == "x/0"]
+    return found
+
+
+def test_a_large_push_waits_for_room_and_then_has_the_latest_version() -> None:
+    """It is made when its turn comes; those that came first are served first; all end with the last version."""
+
+    async def exchange() -> None:
+        crowd = Crowd()
+        (one, _), (other, stream) = await crowd.waiting(), await crowd.waiting()
+        crowd.change("2")
+        crowd.change("3")
+        await settled()
+        assert one.pushes.empty()
+        crowd.slow.reads_on.set()
+        assert version_of_first(await crowd.slow.pushes.get()) == "1"
+        assert version_of_first(await one.pushes.get()) == "3"
+        assert other.pushes.empty()
+        assert version_of_first(await other.pushes.get()) == "3"
+        assert version_of_first(await crowd.slow.pushes.get()) == "3"
+        await settled()
+        assert not pilot(stream)["waits_for_room"]
+        assert crowd.in_flight.bytes == 0
+        crowd.end()
+
+    asyncio.run(asyncio.wait_for(exchange(), 60))
+
+
+def test_small_pushes_do_not_wait_for_large_ones() -> None:
+    """Differences, and collections that are small, go out while there is no room for a large push."""
+
+    async def exchange() -> None:
+        crowd = Crowd()
+        crowd.slow.reads_on.set()
+        await crowd.slow.pushes.get()
+        incremental = Peer(acknowledges=False)
+        crowd.serve(incremental, mcp_source(("*",)))
+        asks = RequestResources(collection=SERVICE_ENTRIES, incremental=True)
+        incremental.requests.put_nowait(asks.SerializeToString())
+        first = await incremental.pushes.get()
+        asks.response_nonce = first.nonce
+        incremental.requests.put_nowait(asks.SerializeToString())
+        crowd.slow.reads_on.clear()
+        await settled()
+        crowd.change("2")
+        assert [one.metadata.version for one in (await incremental.pushes.get()).resources] == ["2"]
+        peer, _ = await crowd.waiting()
+        peer.say(GATEWAYS)
+        assert (await peer.pushes.get()).collection == GATEWAYS
+        crowd.end()
+
+    asyncio.run(asyncio.wait_for(exchange(), 60))
+
+
+def test_a_stream_that_ends_leaves_its_room_and_its_place_to_others() -> None:
+    """Whether it waited, or its push was on its way."""
+
+    async def exchange() -> None:
+        crowd = Crowd()
+        await crowd.waiting()
+        peer, _ = await crowd.waiting()
+        for task in crowd.tasks[1::-1]:
+            task.cancel()
+        await peer.pushes.get()
+        await settled()
+        assert (crowd.in_flight.bytes, crowd.in_flight.waiting) == (0, 0)
+        crowd.end()
+
+    asyncio.run(asyncio.wait_for(exchange(), 60))
+
+
+def test_a_peer_that_says_no_more_waits_for_room_too() -> None:
+    """Half-closed, its stream ends after the answer and not before."""
+
+    async def exchange() -> None:
+        crowd = Crowd()
+        peer, _ = await crowd.waiting()
+        peer.requests.put_nowait(grpc.aio.EOF)
+        await settled()
+        assert not crowd.tasks[-1].done()
+        crowd.slow.reads_on.set()
+        await crowd.tasks[-1]
+        assert len(peer.pushes.get_nowait().resources) == len(LARGE_ENTRIES)
+        crowd.end()
+
+    asyncio.run(asyncio.wait_for(exchange(), 60))
+
+
+def test_who_does_not_read_is_let_go_sooner_while_others_wait() -> None:
+    """Its large push keeps a room that they need; while nobody waits it has the time that any peer has."""
+
+    async def exchange() -> None:
+        crowd = Crowd()
+        await settled()
+        soon = time.monotonic() + LimitSettings().in_the_way_s + 1
+        crowd.slow_stream.let_go_if_stalled(soon)
+        peer, _ = await crowd.waiting()
+        crowd.slow_stream.let_go_if_stalled(soon)
+        await peer.pushes.get()
+        with pytest.raises(UnreadError, match="not read in 20 s"):
+            await crowd.tasks[0]
+        crowd.end()
+
+    asyncio.run(asyncio.wait_for(exchange(), 60))

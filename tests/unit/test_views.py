@@ -266,6 +266,20 @@ def test_what_a_difference_costs_does_not_depend_on_how_many_resources_there_are
     assert ([one.metadata.name for one in found.resources], found.removed_resources) == (["b"], ["c"])
 
 
+def test_whether_a_push_is_large_is_known_before_it_is_made() -> None:
+    """Of everything, and of the difference to a version; a forgotten one means everything."""
+    view = View()
+    view.apply(changes({f"x/{number}": "1" for number in range(100)}))
+    whole, before = len(view.message(SERVICE_ENTRIES, McpFormat(), SERVICE_ENTRIES)), view.version(SERVICE_ENTRIES)
+    view.apply(changes({f"x/{number}": "2" for number in range(30)} | {"x/99": None}))
+    few = len(view.message(SERVICE_ENTRIES, McpFormat(), SERVICE_ENTRIES, before))
+    for since, size in ((None, whole), ("forgotten", whole), (before, few)):
+        assert view.exceeds(size // 2, SERVICE_ENTRIES, since)
+        assert not view.exceeds(size, SERVICE_ENTRIES, since)
+    assert not view.exceeds(0, SERVICE_ENTRIES, view.version(SERVICE_ENTRIES))
+    assert not view.exceeds(0, "istio/networking/v1alpha3/gateways", None)
+
+
 def test_how_many_versions_a_peer_is_behind() -> None:
     """None where that is not known: it acknowledged nothing, or what is forgotten."""
     view = View()
