@@ -81,7 +81,7 @@ def pilot(stream: Stream[Any]) -> dict[str, Any]:
                 "pending": watch.pending,
                 "refused": watch.refused,
                 "is_behind": view is not None and watch.acknowledged != view.version(watch.collection),
-                "versions_behind": view and view.versions_behind(watch.collection, watch.acknowledged),
+                "versions_behind": view and view.known(watch.collection).versions_behind(watch.acknowledged),
             }
             for watch in list(stream.watches)
         },

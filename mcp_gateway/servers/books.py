@@ -98,9 +98,10 @@ class Books:
         self.acknowledged_at[watch.asked_as] = now = time.time()
         series = self._series_of(collection)
         series.acknowledgements.inc()
-        if view is None or version != view.version(collection):
+        known = None if view is None else view.known(collection)
+        if known is None or version != known.version:
             return
-        observed_at = view.observed_at(collection) / 1e6
+        observed_at = known.observed_at / 1e6
         if observed_at > self.opened_at:  # a peer's first push is old content: how late it is says nothing
             self.latency_s = now - observed_at
             series.seconds_to_ack.observe(self.latency_s)

@@ -196,7 +196,8 @@ class Stream(Generic[Request]):
         self.peer.node = self.session.node.id
         if received is None:
             return True
-        watch, answer, view = received.watch, received.answer, self.view
+        watch, answer, publisher = received.watch, received.answer, self._publisher
+        view = None if publisher is None else publisher.view
         self.books.received(received, view)
         if view is not None:
             if answer is Answer.INITIAL:
@@ -225,20 +226,21 @@ class Stream(Generic[Request]):
         Of one collection and not of all that are noted: a peer that reads slowly gets of each the version that is
         the latest when its turn comes. What has to wait for room stays noted.
         """
+        watches = self.session.watches
         for collection in list(self._noted):
             if self._due:
                 break
-            if self._waits_for_room(collection, view):
+            if self.in_flight.is_full and self._waits_for_room(collection, view):
                 continue
             del self._noted[collection]
-            for watch in self.watches.due_in(collection, view.version(collection)):
+            for watch in watches.due_in(collection, view.version(collection)):
                 message = watch.message(view, self.dialect.message_format)
                 if message is not None:
                     self.in_flight.take(len(message))
                     self._due.append(Push(watch, watch.pending or "", message, view.folded_to))
-        if self.watches.waited:
-            metrics.COALESCED.labels(view.name).inc(self.watches.waited)
-            self.watches.waited = 0
+        if watches.waited:
+            metrics.COALESCED.labels(view.name).inc(watches.waited)
+            watches.waited = 0
         return bool(self._due)
 
     def _reading_limit(self, push: Push) -> float:
@@ -249,10 +251,10 @@ class Stream(Generic[Request]):
         return limits.stalled_s
 
     def _waits_for_room(self, collection: str, view: View) -> bool:
-        if not self.in_flight.is_full or not self.watches.await_more(LARGE, collection, view):
-            return False
-        self.in_flight.wait(self)
-        return True
+        is_large = self.watches.await_more(LARGE, collection, view)
+        if is_large:
+            self.in_flight.wait(self)
+        return is_large
 
     async def _write(self, wire: Wire, push: Push) -> None:
         self.books.handed_over(push)

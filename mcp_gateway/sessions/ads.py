@@ -136,7 +136,8 @@ class AdsWatch(Watch):
         self.asked = False
         if self.names is None:
             return view.message(self.collection, message_format, self.asked_as)
-        present = {name: view.version_of(self.collection, name) for name in self.names}
+        known = view.known(self.collection)
+        present = {name: known.version_of(name) for name in self.names}
         if present == self.sent:
             self.acknowledged, self.pending = self.pending, None
             return None

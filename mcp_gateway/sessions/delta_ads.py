@@ -150,21 +150,22 @@ class DeltaWatch(Watch):
             FellBehindError: what the client has is forgotten, so it can't be told what to let go of.
         """
         if not self.wildcard:
-            due = {name for name in self.names if self.told.get(name) != view.version_of(self.collection, name)}
+            known = view.known(self.collection)
+            due = {name for name in self.names if self.told.get(name) != known.version_of(name)}
             due |= self._take_asked_for()
             self.compared = self.pending
             if not due:
                 self.pending = None
                 return None
             self.pending_names = frozenset(due)
-            self.told.update((name, view.version_of(self.collection, name)) for name in due)
+            self.told.update((name, known.version_of(name)) for name in due)
             return view.join(self.collection, message_format, self.asked_as, self.pending_names)
         asked_for = self._take_asked_for()
         basis = self.basis
         if not isinstance(basis, str):
             return view.message(self.collection, message_format, self.asked_as, basis)
         if asked_for:
-            changed = view.changed_since(self.collection, basis)
+            changed = view.known(self.collection).changed_since(basis)
             names = None if changed is None else changed | asked_for
             message = None if names is None else view.join(self.collection, message_format, self.asked_as, names)
         else:

@@ -58,7 +58,7 @@ class McpWatch(Watch):
     def message(self, view: View, message_format: MessageFormat) -> bytes | None:
         """The push that is due."""
         basis = self.basis
-        if self.collection == SYNTHETIC_ENTRIES and basis and view.only_removes(self.collection, basis):
+        if self.collection == SYNTHETIC_ENTRIES and basis and view.known(self.collection).only_removes(basis):
             basis = None
         return view.message(self.collection, message_format, self.asked_as, basis)
 

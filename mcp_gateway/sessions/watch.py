@@ -85,7 +85,7 @@ class Watch:
     def awaits_more(self, size: int, view: View) -> bool:
         """Whether its next push may have more bytes than that, as far as can be told without making it."""
         basis = self.basis
-        return view.exceeds(size, self.collection, basis if isinstance(basis, str) else None)
+        return view.known(self.collection).exceeds(size, basis if isinstance(basis, str) else None)
 
     def message(self, view: View, message_format: MessageFormat) -> bytes | None:
         """The push that is due."""

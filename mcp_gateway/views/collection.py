@@ -3,43 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mcp_gateway.views.change_ring import ChangeRing
 from mcp_gateway.views.runs import Runs
 from schemas.digests import format_snapshot_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mcp_gateway.resources import EncodedResource
 
 EMPTY_VERSION = format_snapshot_digest(0)
 
+_FEW = 10
+"""So many differences are sent as such, however small the collection."""
 
-class Origin(NamedTuple):
-    """Where a resource comes from: the namespace of the snapshots, and its name there."""
-
-    namespace: str
-    name: str
+Origin = tuple[str, str]
+"""Where a resource comes from: the namespace of the snapshots, and its name there."""
 
 
 @dataclass(slots=True)
 class Collection:
     """The resources of a collection by name; `runs` has their names in order.
 
+    `version` is that of the content when `settle` was last called, as 32 hex digits.
+
     Several namespaces may state resources of one name, or come to do so in a view that renames. Whose origin sorts
     first is shown, on every gateway and in whatever order they came; the others wait in `rivals`.
     """
 
     resources: dict[str, EncodedResource] = field(default_factory=dict)
-    digest: int = 0
+    version: str = EMPTY_VERSION
     observed_at: int = 0
     changes: ChangeRing = field(default_factory=ChangeRing)
     rivals: dict[str, dict[Origin, EncodedResource]] = field(default_factory=dict)
     runs: Runs = field(default_factory=Runs)
+    _digest: int = 0
     _touched: set[str] = field(default_factory=set)
-    _settled: str | None = None
     _origins: dict[str, Origin] = field(default_factory=dict)
-    _version: str | None = None
 
     def put(self, origin: Origin, name: str, resource: EncodedResource | None, observed_at: int) -> None:
         """Takes a resource in under that name, or out."""
@@ -62,24 +64,60 @@ class Collection:
         if len(rivals) == 1:
             del self.rivals[name]
 
-    def settle(self) -> tuple[str | None, set[str]]:
-        """The version when this was last called, None the first time, and the names of what was put since then."""
-        former, self._settled = self._settled, self.version
+    def settle(self) -> str | None:
+        """Makes what was put since the last time a version; the former one, None if it is the same."""
         names, self._touched = self._touched, set()
-        return former, names
+        former, self.version = self.version, format_snapshot_digest(self._digest)
+        if self.version == former:
+            return None
+        self.changes.note(former, names)
+        return former
 
-    @property
-    def version(self) -> str:
-        """The content's version, as 32 hex digits."""
-        if self._version is None:
-            self._version = format_snapshot_digest(self.digest)
-        return self._version
+    def version_of(self, name: str) -> str:
+        """The version of a resource; empty when there is none."""
+        resource = self.resources.get(name)
+        return "" if resource is None else resource.version
+
+    def changed_since(self, version: str) -> frozenset[str] | None:
+        """The names of all that may differ from a version; None when it is forgotten."""
+        return frozenset() if version == self.version else self.changes.since(version)
+
+    def worth_sending(self, version: str) -> frozenset[str] | None:
+        """The names of what changed since a version, unless that is most of the collection."""
+        names = self.changed_since(version)
+        return names if names is not None and len(names) <= max(_FEW, len(self.resources) / 2) else None
+
+    def versions_behind(self, version: str | None) -> int | None:
+        """How many versions came after that one; None when it is not known. From any thread."""
+        if version is None:
+            return None
+        return 0 if version == self.version else self.changes.steps_since(version)
+
+    def differing(self, has: Mapping[str, str]) -> frozenset[str]:
+        """The names of all that differ from what a peer has, by name and version."""
+        missing = {name for name, resource in self.resources.items() if has.get(name) != resource.version}
+        return frozenset(missing | (has.keys() - self.resources.keys()))
+
+    def only_removes(self, basis: str | Mapping[str, str]) -> bool:
+        """Whether the difference to a version, or to what a peer has, holds no resource, while there are some."""
+        names = self.changed_since(basis) if isinstance(basis, str) else self.differing(basis)
+        return bool(self.resources) and names is not None and not (names & self.resources.keys())
+
+    def exceeds(self, size: int, since: str | None) -> bool:
+        """Whether a push of what changed since a version, of everything when None, has more bytes than that."""
+        names = None if since is None else self.worth_sending(since)
+        found = 0
+        for name in self.resources if names is None else names:
+            resource = self.resources.get(name)
+            found += 0 if resource is None else resource.size
+            if found > size:
+                return True
+        return False
 
     def _show(self, name: str, origin: Origin, resource: EncodedResource | None) -> None:
         former = self.resources.get(name)
-        self._version = None
         self._touched.add(name)
-        self.digest += (0 if resource is None else resource.digest) - (0 if former is None else former.digest)
+        self._digest += (0 if resource is None else resource.digest) - (0 if former is None else former.digest)
         if resource is not None:
             self.resources[name] = resource
             self._origins[name] = origin

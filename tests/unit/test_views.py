@@ -274,10 +274,10 @@ def test_whether_a_push_is_large_is_known_before_it_is_made() -> None:
     view.apply(changes({f"x/{number}": "2" for number in range(30)} | {"x/99": None}))
     few = len(view.message(SERVICE_ENTRIES, McpFormat(), SERVICE_ENTRIES, before))
     for since, size in ((None, whole), ("forgotten", whole), (before, few)):
-        assert view.exceeds(size // 2, SERVICE_ENTRIES, since)
-        assert not view.exceeds(size, SERVICE_ENTRIES, since)
-    assert not view.exceeds(0, SERVICE_ENTRIES, view.version(SERVICE_ENTRIES))
-    assert not view.exceeds(0, "istio/networking/v1alpha3/gateways", None)
+        assert view.known(SERVICE_ENTRIES).exceeds(size // 2, since)
+        assert not view.known(SERVICE_ENTRIES).exceeds(size, since)
+    assert not view.known(SERVICE_ENTRIES).exceeds(0, view.version(SERVICE_ENTRIES))
+    assert not view.known("istio/networking/v1alpha3/gateways").exceeds(0, None)
 
 
 def test_how_many_versions_a_peer_is_behind() -> None:
@@ -287,6 +287,6 @@ def test_how_many_versions_a_peer_is_behind() -> None:
     for number in range(3):
         view.apply(changes({"a": str(number)}))
         versions.append(view.version(SERVICE_ENTRIES))
-    assert [view.versions_behind(SERVICE_ENTRIES, version) for version in versions] == [2, 1, 0]
-    assert view.versions_behind(SERVICE_ENTRIES, "x") is None
-    assert view.versions_behind(SERVICE_ENTRIES, None) is None
+    assert [view.known(SERVICE_ENTRIES).versions_behind(version) for version in versions] == [2, 1, 0]
+    assert view.known(SERVICE_ENTRIES).versions_behind("x") is None
+    assert view.known(SERVICE_ENTRIES).versions_behind(None) is None
