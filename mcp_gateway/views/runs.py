@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
 RUN = 32
 """Names in a run: fewer than twice as many. Shorter ones are soon more to join than they save to encode."""
@@ -30,11 +30,6 @@ class Runs:
     def __init__(self) -> None:
         self._runs: list[_Run] = []
         self._firsts: list[str] = []
-
-    def __iter__(self) -> Iterator[str]:
-        """The names, in order."""
-        for run in self._runs:
-            yield from run.names
 
     def add(self, name: str) -> None:
         """A name that is not there yet."""
