@@ -69,7 +69,7 @@ class Gateway:
         trail = DeliveryTrail(deliveries, self._codecs.delivery, gateway=instance)
         server = PilotServer(self._settings, self._views, trail)
         port = server.bind()
-        dialers = [SinkDialer(sink, self._settings, server, self._views, trail) for sink in self._settings.sinks]
+        dialers = [SinkDialer(sink, self._settings, server) for sink in self._settings.sinks]
         quarantine = KafkaWriter(
             self._kafka, client_id=client_id, max_queued_records=1000, max_queued_bytes=64 * 1024 * 1024
         )

@@ -25,6 +25,8 @@ from mcp_gateway.servers.stream import Stream
 from runtime.errors import PortBusyError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mcp_gateway.deliveries import DeliveryTrail
     from mcp_gateway.servers.stream import Dialect
     from mcp_gateway.settings import GatewaySettings
@@ -110,6 +112,11 @@ class PilotServer:
             loop.call_later(random.uniform(0, drain_s), stream.leave)  # noqa: S311 - spreads load, no secret
         await stopped
 
+    def stream(self, dialect: Dialect[Any], peer: Recipient, identities: Sequence[str]) -> Stream[Any]:
+        """A stream to that peer, whoever dialled; it shares views, trail, limits and room with all others."""
+        limits = self._settings.limits
+        return Stream(dialect, peer, identities, self._views, self._trail, limits, self.in_flight)
+
     async def follow(self, stream: Stream[Any], wire: Any) -> None:
         """Serves a stream, in sight of operators, until it ends; raises GatewayError as `Stream.run` does."""
         protocol, address = stream.dialect.protocol, stream.peer.address
@@ -155,8 +162,7 @@ class PilotServer:
         async def serve(_: object, context: Any) -> None:
             known_as = identities(context.auth_context())
             peer = Recipient(context.peer(), dialect.protocol, known_as[0] if known_as else "")
-            limits = self._settings.limits
-            stream = Stream(dialect, peer, known_as, self._views, self._trail, limits, self.in_flight)
+            stream = self.stream(dialect, peer, known_as)
             try:
                 async with self._admission.admitted(known_as, peer.address):
                     await self.follow(stream, context)

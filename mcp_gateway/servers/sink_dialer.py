@@ -17,16 +17,13 @@ from mcp_gateway import metrics
 from mcp_gateway.deliveries import Recipient
 from mcp_gateway.errors import GatewayError, ProtocolError, StalledError
 from mcp_gateway.servers.dialects import mcp_source
-from mcp_gateway.servers.stream import Stream
 from runtime.backoff import Backoff
 from runtime.errors import SettingsError
 from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources, Resources
 
 if TYPE_CHECKING:
-    from mcp_gateway.deliveries import DeliveryTrail
     from mcp_gateway.servers.server import PilotServer
     from mcp_gateway.settings import GatewaySettings, SinkSettings
-    from mcp_gateway.views.views import Views
 
 _log = structlog.get_logger()
 
@@ -38,19 +35,10 @@ _BACKOFF_S = (1.0, 60.0)
 class SinkDialer:
     """Keeps a stream to one configured Pilot, with growing pauses while it is away."""
 
-    def __init__(
-        self,
-        sink: SinkSettings,
-        settings: GatewaySettings,
-        server: PilotServer,
-        views: Views,
-        trail: DeliveryTrail,
-    ) -> None:
+    def __init__(self, sink: SinkSettings, settings: GatewaySettings, server: PilotServer) -> None:
         self._sink = sink
         self._settings = settings
         self._server = server
-        self._views = views
-        self._trail = trail
         self._dialect = mcp_source(settings.incremental_collections, protocol="mcp-sink")
         self._credentials = _credentials(sink)
 
@@ -86,10 +74,7 @@ class SinkDialer:
             await call.write(TRIGGER)
             await self._await_refusal(call)
             peer = Recipient(address, "mcp-sink", self._sink.identity or address)
-            limits = self._settings.limits
-            server, known_as = self._server, [peer.identity]
-            stream = Stream(self._dialect, peer, known_as, self._views, self._trail, limits, server.in_flight)
-            await server.follow(stream, call)
+            await self._server.follow(self._server.stream(self._dialect, peer, [peer.identity]), call)
 
     async def _await_refusal(self, call: Any) -> None:
         """The sink's answer to the trigger, which must be that it does not know the collection.

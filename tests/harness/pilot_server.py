@@ -59,7 +59,7 @@ class ServedViews:
         port = server.bind()
         await server.serve()
         for sink in self.settings.sinks:
-            dialer = SinkDialer(sink, self.settings, server, self.views, self.trail)
+            dialer = SinkDialer(sink, self.settings, server)
             self._dialling.append(asyncio.create_task(dialer.run()))
         return server, port
 
