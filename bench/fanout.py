@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 MAX_ROUND = 6_000_000_000
 """Bytes of one round: the clients hold twice as much, as they are slower than the servers."""
 
-
 _TURNS = 5
 
 

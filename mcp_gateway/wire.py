@@ -18,7 +18,4 @@ def delimited(tag: int, body: bytes) -> bytes:
 
 def text(tag: int, value: str) -> bytes:
     """The field with that tag byte that holds the text; nothing for an empty one, as protobuf has it."""
-    if not value:
-        return b""
-    body = value.encode()
-    return delimiter(tag, len(body)) + body
+    return delimited(tag, value.encode()) if value else b""

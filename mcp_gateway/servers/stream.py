@@ -196,8 +196,7 @@ class Stream(Generic[Request]):
         self.peer.node = self.session.node.id
         if received is None:
             return True
-        watch, answer, publisher = received.watch, received.answer, self._publisher
-        view = None if publisher is None else publisher.view
+        watch, answer, view = received.watch, received.answer, self.view
         self.books.received(received, view)
         if view is not None:
             if answer is Answer.INITIAL:
@@ -226,11 +225,11 @@ class Stream(Generic[Request]):
         Of one collection and not of all that are noted: a peer that reads slowly gets of each the version that is
         the latest when its turn comes. What has to wait for room stays noted.
         """
-        watches = self.session.watches
+        watches = self.watches
         for collection in list(self._noted):
             if self._due:
                 break
-            if self.in_flight.is_full and self._waits_for_room(collection, view):
+            if self._waits_for_room(collection, view):
                 continue
             del self._noted[collection]
             for watch in watches.due_in(collection, view.version(collection)):
@@ -251,10 +250,10 @@ class Stream(Generic[Request]):
         return limits.stalled_s
 
     def _waits_for_room(self, collection: str, view: View) -> bool:
-        is_large = self.watches.await_more(LARGE, collection, view)
-        if is_large:
+        waits = self.in_flight.is_full and self.watches.await_more(LARGE, collection, view)
+        if waits:
             self.in_flight.wait(self)
-        return is_large
+        return waits
 
     async def _write(self, wire: Wire, push: Push) -> None:
         self.books.handed_over(push)

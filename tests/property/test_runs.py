@@ -36,6 +36,8 @@ def test_what_is_joined_is_what_there_is(steps: list[tuple[str, str]]) -> None:
                 kept.remove(name)
             case _:
                 assert b"".join(kept.encoded("form", encode)) == encode(sorted(content))
+    names = b"".join(kept.encoded("names", lambda run: "".join(f"{name} " for name in run).encode()))
+    assert names.decode().split() == sorted(content)
     assert b"".join(kept.encoded("form", encode)) == encode(sorted(content))
 
 
