@@ -28,6 +28,7 @@ from mcp_gateway.store import AppliedChanges
 from mcp_gateway.views.view import View
 from mcp_gateway.views.views import Views
 from runtime.lifecycle import keep_freed_memory, tune_garbage_collector
+from runtime.supervision import Supervisor
 from schemas.avro_codec import codecs
 from schemas.events import Namespace
 from tests.harness.resources import SERVICE_ENTRIES
@@ -100,7 +101,7 @@ async def serve_shiplog(shape: str, rounds: Rounds, port: int) -> None:
     settings = GatewaySettings.model_validate({"port": port, "limits": limits})
     views = Views()
     views.apply(_whole(shape))
-    server = PilotServer(settings, views, CountingTrail(rounds))
+    server = PilotServer(settings, views, CountingTrail(rounds), Supervisor())
     server.bind()
     await server.serve()
     # Made beforehand: in a gateway they are decoded and encoded on the reader's thread.

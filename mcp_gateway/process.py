@@ -17,11 +17,13 @@ from mcp_gateway.servers.server import PilotServer
 from mcp_gateway.servers.sink_dialer import SinkDialer
 from mcp_gateway.snapshot_feed import SnapshotFeed
 from runtime.admin_http import AdminServer
+from runtime.backoff import Backoff
 from runtime.kafka_batch_writer import KafkaBatchWriter
 from runtime.kafka_reader import KafkaReader
 from runtime.kafka_topics import TopicKeeper
 from runtime.kafka_writer import KafkaWriter
 from runtime.lifecycle import Readiness
+from runtime.supervision import Supervisor
 from schemas.avro_codec import codecs
 from schemas.topics import DELIVERIES, SNAPSHOTS, topic_settings
 
@@ -54,6 +56,7 @@ class Gateway:
         self._settings = settings
         self._codecs = codecs(registry)
         self._readiness = Readiness()
+        self._supervisor = Supervisor()
         self._views = settings.make_views()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -67,11 +70,15 @@ class Gateway:
         deliveries = self._delivery_writer(client_id)
         instance = self._settings.instance or f"{socket.gethostname()}-{self._settings.admin.port}"
         trail = DeliveryTrail(deliveries, self._codecs.delivery, gateway=instance)
-        server = PilotServer(self._settings, self._views, trail)
+        server = PilotServer(self._settings, self._views, trail, self._supervisor)
         port = server.bind()
         dialers = [SinkDialer(sink, self._settings, server) for sink in self._settings.sinks]
         quarantine = KafkaWriter(
-            self._kafka, client_id=client_id, max_queued_records=1000, max_queued_bytes=64 * 1024 * 1024
+            self._kafka,
+            client_id=client_id,
+            max_queued_records=1000,
+            max_queued_bytes=64 * 1024 * 1024,
+            supervisor=self._supervisor,
         )
         feed = SnapshotFeed(
             codecs=self._codecs,
@@ -81,7 +88,13 @@ class Gateway:
             quarantine=quarantine,
             loop=asyncio.get_running_loop(),
         )
-        reader = KafkaReader(self._kafka, topic=SNAPSHOTS, client_id=client_id, deliver=feed.deliver)
+        reader = KafkaReader(
+            self._kafka,
+            topic=SNAPSHOTS,
+            client_id=client_id,
+            deliver=feed.deliver,
+            supervisor=self._supervisor,
+        )
         metrics.DATA_AGE.set_function(lambda: time.time() - reader.in_touch_at)
         namespaces = feed.store.namespaces
         metrics.NAMESPACES.set_function(lambda: len(namespaces))
@@ -93,21 +106,26 @@ class Gateway:
         for name, publisher in self._views.publishers.items():
             metrics.FOLLOWERS.labels(name).set_function(publisher.count)
         pages = debug_pages(server, self._views, feed, lambda: reader.in_touch_at)
-        admin = AdminServer(self._settings.admin, self._readiness, pages)
+        admin = AdminServer(self._settings.admin, self._readiness, self._supervisor, pages)
         admin.start()
         keeper = TopicKeeper(self._kafka, self._topics)
         settings = topic_settings(event_retention_days=self._topics.event_retention_days)
         await asyncio.to_thread(keeper.check, settings)
         await asyncio.to_thread(reader.start)
         trail.started()
-        marking = asyncio.create_task(self._mark(trail, deliveries))
-        await self._serve(stop, server, feed, dialers, port)
-        marking.cancel()
-        await asyncio.to_thread(reader.stop)
-        await asyncio.to_thread(quarantine.close, 1.0)
+        marking = None
         if deliveries is not None:
-            await asyncio.to_thread(self._close_trail, trail, deliveries)
-        admin.stop()
+            marking = self._supervisor.task("delivery marks", lambda: self._mark(trail, deliveries))
+        try:
+            await self._serve(stop, server, feed, dialers, port)
+        finally:
+            if marking is not None:
+                marking.cancel()
+            await asyncio.to_thread(reader.stop)
+            await asyncio.to_thread(quarantine.close, 1.0)
+            if deliveries is not None:
+                await asyncio.to_thread(self._close_trail, trail, deliveries)
+            admin.stop()
 
     async def _serve(
         self,
@@ -117,26 +135,32 @@ class Gateway:
         dialers: list[SinkDialer],
         port: int,
     ) -> None:
-        """From the moment when the store is complete until the last stream is gone."""
-        stopped = asyncio.create_task(stop.wait())
-        complete = asyncio.create_task(feed.complete.wait())
-        await asyncio.wait({stopped, complete}, return_when=asyncio.FIRST_COMPLETED)
-        dialling = []
-        if not stop.is_set():
+        """Serves once the store is complete, until the process is asked to stop or a part of it failed."""
+        dialling: list[asyncio.Task[None]] = []
+
+        async def start_serving() -> None:
+            await feed.complete.wait()
             await server.serve()
-            dialling = [asyncio.create_task(dialer.run()) for dialer in dialers]
+            dialling.extend(
+                self._supervisor.task("sink dialer", dialer.run, restart=Backoff(1.0, 60.0)) for dialer in dialers
+            )
             self._readiness.met("snapshots")
             _log.info("serving", host=self._settings.host, port=port, namespaces=len(feed.store.namespaces))
-            await stopped
-        complete.cancel()
-        self._readiness.wait_for("stopping", "asked to stop")
-        for task in dialling:
-            task.cancel()
-        await server.stop()
+            await asyncio.get_running_loop().create_future()
 
-    async def _mark(self, trail: DeliveryTrail, deliveries: KafkaBatchWriter | None) -> None:
+        serving = self._supervisor.task("pilot server", start_serving)
+        try:
+            await self._supervisor.wait(stop)
+        finally:
+            self._readiness.wait_for("stopping", "asked to stop" if stop.is_set() else "a part of it failed")
+            serving.cancel()
+            for task in dialling:
+                task.cancel()
+            await server.stop()
+
+    async def _mark(self, trail: DeliveryTrail, deliveries: KafkaBatchWriter) -> None:
         """Says now and then how far the trail is whole, so that its silence can be told from its loss."""
-        while deliveries is not None:
+        while True:
             await asyncio.sleep(self._settings.deliveries.mark_interval_s)
             until = deliveries.whole_until()
             trail.lost(deliveries.lost)
@@ -160,4 +184,5 @@ class Gateway:
             client_id=f"{client_id}-deliveries",
             max_queued_records=settings.queue_records,
             max_queued_bytes=settings.queue_bytes,
+            supervisor=self._supervisor,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from typing import TYPE_CHECKING, Any
 
 import prometheus_client
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from runtime.lifecycle import Readiness
     from runtime.settings import AdminSettings
+    from runtime.supervision import Supervisor
 
     DebugPage = Callable[[Mapping[str, str]], Any]
 
@@ -30,13 +30,18 @@ class AdminServer:
     """
 
     def __init__(
-        self, settings: AdminSettings, readiness: Readiness, debug_pages: Mapping[str, DebugPage]
+        self,
+        settings: AdminSettings,
+        readiness: Readiness,
+        supervisor: Supervisor,
+        debug_pages: Mapping[str, DebugPage],
     ) -> None:
         self._settings = settings
         self._readiness = readiness
+        self._supervisor = supervisor
         self._debug_pages = dict(debug_pages)
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="admin-http", daemon=True)
+        self._thread = supervisor.thread("admin-http", self._loop.run_forever)
         self._runner: web.AppRunner | None = None
 
     def start(self) -> None:
@@ -59,6 +64,7 @@ class AdminServer:
         """Stops listening and ends the thread."""
         if self._runner is not None:
             asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(timeout=5)
+        self._thread.end()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
 
@@ -85,11 +91,14 @@ class AdminServer:
         )
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        unhealthy = self._supervisor.unhealthy
+        answer = {"healthy": not unhealthy, "failed": unhealthy, "starting_again": self._supervisor.down}
+        return _json(answer, status=503 if unhealthy else 200)
 
     async def _readyz(self, _: web.Request) -> web.Response:
         missing = self._readiness.missing
-        return _json({"ready": not missing, "waiting_for": missing}, status=503 if missing else 200)
+        answer = {"ready": not missing, "waiting_for": missing, "stale": self._readiness.stale}
+        return _json(answer, status=503 if missing else 200)
 
     async def _debug_index(self, _: web.Request) -> web.Response:
         return _json({"pages": sorted(f"/debug/{name}" for name in self._debug_pages)})

@@ -3,7 +3,8 @@
 ShellError
 ├── SettingsError       settings that can't be used: every fault at once, each with its name
 ├── KafkaUnusableError  Kafka can't be reached, or refuses for good
-└── PortBusyError       an address that another process listens on
+├── PortBusyError       an address that another process listens on
+└── PartFailedError     a task or thread that the process can't do without ended
 """
 
 
@@ -21,3 +22,15 @@ class KafkaUnusableError(ShellError):
 
 class PortBusyError(ShellError):
     """An address to listen on is taken."""
+
+
+class PartFailedError(ShellError):
+    """A task or thread ended that the process can't do without, and that can't be started again by itself.
+
+    The process ends with this error, for its supervisor to start it anew; the trace was logged as `part_failed`.
+    """
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(f"the {part} ended ({reason}); the process ends so that it can be started anew")
+        self.part = part
+        self.reason = reason

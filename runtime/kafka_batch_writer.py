@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
     from runtime.settings import KafkaSettings
+    from runtime.supervision import Supervisor
 
 BATCH_S = 0.1
 _METADATA_S = 5.0
@@ -50,7 +51,14 @@ class KafkaBatchWriter:
     """
 
     def __init__(
-        self, kafka: KafkaSettings, *, topic: str, client_id: str, max_queued_records: int, max_queued_bytes: int
+        self,
+        kafka: KafkaSettings,
+        *,
+        topic: str,
+        client_id: str,
+        max_queued_records: int,
+        max_queued_bytes: int,
+        supervisor: Supervisor,
     ) -> None:
         self.lost = 0
         self._topic = topic
@@ -66,7 +74,7 @@ class KafkaBatchWriter:
         config = producer_config(kafka, client_id, 2 * max_queued_records, 2 * max_queued_bytes)
         self._producer = Producer(config)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name=f"{client_id}-batches", daemon=True)
+        self._thread = supervisor.thread("kafka batch writer", self._serve)
         self._thread.start()
 
     def write(self, key: bytes, value: bytes) -> bool:
@@ -104,6 +112,7 @@ class KafkaBatchWriter:
     def close(self, timeout_s: float) -> int:
         """Waits for what is queued, for so long at most; the number of records given up."""
         left = self.flush(timeout_s)
+        self._thread.end()
         self._stop.set()
         self._thread.join(timeout=_METADATA_S + 1)
         return left

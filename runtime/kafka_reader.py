@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from runtime.settings import KafkaSettings
+    from runtime.supervision import Supervisor
     from schemas.errors import UndecodableRecordError
 
 _log = structlog.get_logger()
@@ -64,6 +65,7 @@ class KafkaReader:
         topic: str,
         client_id: str,
         deliver: Callable[[RecordBatch], None],
+        supervisor: Supervisor,
         max_batch: int = 2000,
         queued_kbytes: int = 65536,
     ) -> None:
@@ -73,7 +75,7 @@ class KafkaReader:
         self._stop = threading.Event()
         self._ends: dict[int, int] = {}
         self.in_touch_at = 0.0
-        self._thread = threading.Thread(target=self._run, name=f"read-{topic}", daemon=True)
+        self._thread = supervisor.thread(f"reader of {topic}", self._run)
         self._consumer = ungrouped_consumer(kafka, client_id, when_gone="earliest", queued_kbytes=queued_kbytes)
 
     def start(self) -> int:
@@ -99,9 +101,9 @@ class KafkaReader:
 
     def stop(self) -> None:
         """Ends the thread; `deliver` is not called afterwards."""
+        self._thread.end()
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=10)
+        self._thread.join(timeout=10)
         self._consumer.close()
 
     def _keep_in_touch(self) -> None:

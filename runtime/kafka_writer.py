@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from runtime.settings import KafkaSettings
+    from runtime.supervision import Supervisor
 
 _log = structlog.get_logger()
 
@@ -51,6 +52,7 @@ class KafkaWriter:
         client_id: str,
         max_queued_records: int,
         max_queued_bytes: int,
+        supervisor: Supervisor,
         on_delivered: Callable[[int], None] | None = None,
         on_lost: Callable[[str], None] | None = None,
     ) -> None:
@@ -58,7 +60,7 @@ class KafkaWriter:
         self._on_lost = on_lost
         self._producer = Producer(producer_config(kafka, client_id, max_queued_records, max_queued_bytes))
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name=f"{client_id}-delivery", daemon=True)
+        self._thread = supervisor.thread("kafka writer", self._serve)
         self._thread.start()
 
     def write(self, topic: str, *, partition: int, key: bytes, value: bytes | None) -> bool:
@@ -85,6 +87,7 @@ class KafkaWriter:
     def close(self, timeout_s: float) -> int:
         """Waits for what is queued, for so long at most; the number of records given up."""
         left = self._producer.flush(timeout_s)
+        self._thread.end()
         self._stop.set()
         self._thread.join(timeout=5)
         return left

@@ -50,12 +50,14 @@ def configure_logging(settings: LogSettings, process: str) -> None:
 
 @dataclass(slots=True)
 class Readiness:
-    """What a process still waits for before it may be used.
+    """The conditions that a process waits for before it may be used, and what of its data is stale.
 
-    A condition is written by its owner and read by the admin server's thread; setting a dict entry is atomic.
+    A process that is ready and stale goes on working with the last good data. An entry is written by its owner and
+    read by the admin server's thread; setting a dict entry is atomic.
     """
 
     _conditions: dict[str, str] = field(default_factory=dict)
+    _stale: dict[str, str] = field(default_factory=dict)
 
     def wait_for(self, condition: str, detail: str) -> None:
         """The process is not ready, for this reason."""
@@ -64,6 +66,19 @@ class Readiness:
     def met(self, condition: str) -> None:
         """The condition holds."""
         self._conditions.pop(condition, None)
+
+    def mark_stale(self, source: str, detail: str) -> None:
+        """The data from this source is old, for this reason."""
+        self._stale[source] = detail
+
+    def mark_fresh(self, source: str) -> None:
+        """The data from this source is up to date again."""
+        self._stale.pop(source, None)
+
+    @property
+    def stale(self) -> dict[str, str]:
+        """The sources whose data is old, with the reason."""
+        return dict(self._stale)
 
     @property
     def missing(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ from consumers.materializer.reporting import Status, namespace_page, namespaces_
 from runtime.admin_http import AdminServer
 from runtime.kafka_topics import TopicKeeper
 from runtime.lifecycle import Readiness
+from runtime.supervision import Supervisor
 from schemas import avro_codec
 from schemas.events import Namespace
 from schemas.topics import mirrored_topic_settings, topic_settings
@@ -58,6 +59,7 @@ class Materializer:
         # Stable over restarts: Kafka then fences the former process of this name and aborts what it left open.
         self._instance = settings.instance or f"{socket.gethostname()}-{settings.admin.port}"
         self._readiness = Readiness()
+        self._supervisor = Supervisor()
         self._status = Status({}, {}, "")
 
     def run(self, stop: threading.Event) -> None:
@@ -72,7 +74,7 @@ class Materializer:
             "namespaces": lambda _: namespaces_page(self._status),
             "namespace/": lambda query: namespace_page(self._status, Namespace(query["name"])),
         }
-        admin = AdminServer(self._settings.admin, self._readiness, pages)
+        admin = AdminServer(self._settings.admin, self._readiness, self._supervisor, pages)
         admin.start()
         TopicKeeper(self._kafka, self._topics).check(
             (

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mcp_gateway.servers.stream import Dialect
     from mcp_gateway.settings import GatewaySettings
     from mcp_gateway.views.views import Views
+    from runtime.supervision import Supervisor
 
 _log = structlog.get_logger()
 
@@ -48,10 +49,13 @@ _STATUS = {
 class PilotServer:
     """Serves MCP and ADS on one port; nothing is answered before `serve`."""
 
-    def __init__(self, settings: GatewaySettings, views: Views, trail: DeliveryTrail) -> None:
+    def __init__(
+        self, settings: GatewaySettings, views: Views, trail: DeliveryTrail, supervisor: Supervisor
+    ) -> None:
         self._settings = settings
         self._views = views
         self._trail = trail
+        self._supervisor = supervisor
         self._admission = Admission(settings)
         self._is_stopping = False
         self._started_at, self._numbers = int(time.time()), count(1)
@@ -90,7 +94,7 @@ class PilotServer:
     async def serve(self) -> None:
         """Answers from now on."""
         await self._server.start()
-        self._sweep = asyncio.create_task(self._let_stalled_go())
+        self._sweep = self._supervisor.task("sweep of stalled peers", self._let_stalled_go)
         for service in ("", MCP_SERVICE, ADS_SERVICE):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 

@@ -11,6 +11,7 @@ import structlog
 
 from producers import metrics
 from producers.errors import NacosError
+from runtime.backoff import Backoff
 from schemas.events import Link, Namespace
 from schemas.partitioner import partition_of
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from producers.listener.publication import Publication
     from producers.nacos.cluster import NacosCluster
     from producers.settings import ListenerSettings, NacosSettings
+    from runtime.supervision import Supervisor
 
 _log = structlog.get_logger()
 
@@ -33,7 +35,7 @@ _ORDER = [Link.LIVE, Link.DEGRADED, Link.BLIND]
 class Namespaces:
     """Starts and ends the watch of each namespace; used on the event loop only.
 
-    `make_watch` builds one; `failed` is called with the exception of a watch that ended by a fault of ours.
+    `make_watch` builds one. A watch that fails is started again by itself; the others go on.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class Namespaces:
         partitions: int,
         publication: Publication,
         make_watch: Callable[[Namespace], NamespaceWatch],
-        failed: Callable[[BaseException], None],
+        supervisor: Supervisor,
     ) -> None:
         self.watches: dict[Namespace, NamespaceWatch] = {}
         self._cluster = cluster
@@ -54,7 +56,7 @@ class Namespaces:
         self._partitions = partitions
         self._publication = publication
         self._make_watch = make_watch
-        self._failed = failed
+        self._supervisor = supervisor
         self._tasks: dict[Namespace, asyncio.Task[None]] = {}
         self._missed: dict[Namespace, tuple[int, float]] = {}
         self._owned_changed = asyncio.Event()
@@ -158,14 +160,9 @@ class Namespaces:
 
     def _watch(self, namespace: Namespace) -> None:
         watch = self._make_watch(namespace)
-        task = asyncio.create_task(watch.run(), name=f"watch-{namespace}")
-        task.add_done_callback(self._ended)
+        task = self._supervisor.task("watch of a namespace", watch.run, restart=Backoff(1.0, 60.0))
         self.watches[namespace], self._tasks[namespace] = watch, task
         self._publication.add(self.partition(namespace), watch.view)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._failed(error)
 
     def _unwatch(self, namespace: Namespace) -> None:
         if self.watches.pop(namespace, None) is not None:

@@ -21,6 +21,7 @@ from runtime.admin_http import AdminServer
 from runtime.kafka_topics import TopicKeeper
 from runtime.kafka_writer import KafkaWriter
 from runtime.lifecycle import Readiness
+from runtime.supervision import Supervisor
 from schemas.avro_codec import codecs
 from schemas.events import Link, Namespace
 from schemas.topics import topic_settings
@@ -59,6 +60,7 @@ class Listener:
         self._settings = settings
         self._codecs = codecs(registry)
         self._readiness = Readiness()
+        self._supervisor = Supervisor()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Runs until `stop` is set; what is queued for Kafka then gets 5 s.
@@ -68,7 +70,9 @@ class Listener:
         """
         self._readiness.wait_for("kafka", f"no partition held yet; Kafka at {self._kafka.servers}")
         self._readiness.wait_for("nacos", f"not connected yet; Nacos at {', '.join(self._nacos.servers)}")
-        admin = AdminServer(self._settings.admin, self._readiness, {"services": self._debug_services})
+        admin = AdminServer(
+            self._settings.admin, self._readiness, self._supervisor, {"services": self._debug_services}
+        )
         admin.start()
         keeper = TopicKeeper(self._kafka, self._topics)
         await asyncio.to_thread(
@@ -91,36 +95,36 @@ class Listener:
             client_id=client_id,
             max_queued_records=self._settings.queue_records,
             max_queued_bytes=self._settings.queue_bytes,
+            supervisor=self._supervisor,
             on_lost=lambda reason: _on_loop(loop, self._lost, reason),
         )
-        fault: asyncio.Future[None] = loop.create_future()
-        self._wire(cluster, writer, client_id, fault)
+        self._wire(cluster, writer, client_id)
         tenure = TenureKeeper(
             self._kafka,
             group=f"{self._settings.group}-{self._settings.datacenter}",
             client_id=client_id,
+            supervisor=self._supervisor,
             on_won=lambda partition, epoch: _on_loop(loop, self._won, partition, epoch),
             on_lost=lambda partitions: _on_loop(loop, self._gave_up, partitions),
         )
         tenure.start()
-        parts = (self._publication.run(), self._namespaces.run(), self._namespaces.measure())
-        tasks = [asyncio.create_task(part) for part in parts]
-        stopped = asyncio.create_task(stop.wait())
-        awaited: set[asyncio.Future[Any]] = {stopped, fault, *tasks}
-        done, _ = await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.to_thread(tenure.stop)
-        for task in (*tasks, stopped):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        left = await asyncio.to_thread(writer.close, _FLUSH_S)
-        if left:
-            _log.warning("stopped with events that Kafka does not have", events=left)
-        for ended in done - {stopped}:
-            ended.result()  # a fault of ours ends the process with its trace
+        tasks = [
+            self._supervisor.task("publication", self._publication.run),
+            self._supervisor.task("search for namespaces", self._namespaces.run),
+            self._supervisor.task("listener metrics", self._namespaces.measure),
+        ]
+        try:
+            await self._supervisor.wait(stop)
+        finally:
+            await asyncio.to_thread(tenure.stop)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            left = await asyncio.to_thread(writer.close, _FLUSH_S)
+            if left:
+                _log.warning("stopped with events that Kafka does not have", events=left)
 
-    def _wire(
-        self, cluster: NacosCluster, writer: KafkaWriter, client_id: str, fault: asyncio.Future[None]
-    ) -> None:
+    def _wire(self, cluster: NacosCluster, writer: KafkaWriter, client_id: str) -> None:
         datacenter = self._settings.datacenter
         quarantine = Quarantine(writer, self._codecs.quarantined, datacenter=datacenter, process=client_id)
         self._publication = Publication(
@@ -147,7 +151,7 @@ class Listener:
                     changed=self._changed,
                 )
             ),
-            failed=lambda error: None if fault.done() else fault.set_exception(error),
+            supervisor=self._supervisor,
         )
 
     def _won(self, partition: int, epoch: int) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runtime.settings import KafkaSettings
+    from runtime.supervision import Supervisor
 
 _log = structlog.get_logger()
 
@@ -43,6 +44,7 @@ class TenureKeeper:
         *,
         group: str,
         client_id: str,
+        supervisor: Supervisor,
         on_won: Callable[[int, int], None],
         on_lost: Callable[[list[int]], None],
     ) -> None:
@@ -61,7 +63,7 @@ class TenureKeeper:
             "heartbeat.interval.ms": 500,  # the others rejoin that soon
         }
         self._consumer = Consumer(self._config)
-        self._thread = threading.Thread(target=self._run, name="tenure", daemon=True)
+        self._thread = supervisor.thread("tenure", self._run)
 
     def start(self) -> None:
         """Joins the group."""
@@ -69,6 +71,7 @@ class TenureKeeper:
 
     def stop(self) -> None:
         """Leaves the group: another listener takes over at once."""
+        self._thread.end()
         self._stop.set()
         self._thread.join(timeout=15)
 

@@ -10,6 +10,7 @@ from mcp_gateway.deliveries import DeliveryTrail
 from mcp_gateway.servers.server import PilotServer
 from mcp_gateway.servers.sink_dialer import SinkDialer
 from mcp_gateway.settings import GatewaySettings
+from runtime.supervision import Supervisor
 from schemas.avro_codec import codecs
 from tests.harness.resources import changes
 
@@ -55,7 +56,7 @@ class ServedViews:
         self._run(self._stop())
 
     async def _start(self) -> tuple[PilotServer, int]:
-        server = PilotServer(self.settings, self.views, self.trail)
+        server = PilotServer(self.settings, self.views, self.trail, Supervisor())
         port = server.bind()
         await server.serve()
         for sink in self.settings.sinks:

@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from runtime.kafka_batch_writer import KafkaBatchWriter
 from runtime.settings import KafkaSettings
+from runtime.supervision import Supervisor
 from schemas.avro_codec import codecs
 from schemas.records import DeliveryKind
 from schemas.topics import DELIVERIES
@@ -39,7 +40,12 @@ def trail_writer(kafka: KafkaServer, records: int = 100) -> KafkaBatchWriter:
     """A queue of so many records."""
     settings = KafkaSettings(servers=kafka.servers)
     return KafkaBatchWriter(
-        settings, topic=DELIVERIES, client_id="trail", max_queued_records=records, max_queued_bytes=2**20
+        settings,
+        topic=DELIVERIES,
+        client_id="trail",
+        max_queued_records=records,
+        max_queued_bytes=2**20,
+        supervisor=Supervisor(),
     )
 
 
