@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run check test test-fast bench soak generate lock format clean
+.PHONY: help run check test test-fast coverage bench soak generate lock format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -12,8 +12,9 @@ help: ## this list
 $(READY): requirements/dev.txt pyproject.toml
 	@sh deploy/require.sh $(PYTHON)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@echo "installing the locked dependencies into $(VENV) (a minute on the first run)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
 run: $(READY) ## Kafka, Nacos, shiplog and a demo, with a live view; SHIPLOG_UP="--fresh" passes options
@@ -29,6 +30,10 @@ check: $(READY) ## lint, format, types, import rules, generated code, compose fi
 
 test-fast: $(READY) ## unit and property tests
 	$(BIN)/pytest tests/unit tests/property
+
+coverage: $(READY) ## branch coverage of what decides, by the unit and property tests
+	$(BIN)/coverage run -m pytest -q tests/unit tests/property
+	$(BIN)/coverage report
 
 test: check ## check, and every test, on real Kafka and real Nacos
 	@sh deploy/require.sh $(PYTHON) go
