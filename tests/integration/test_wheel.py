@@ -55,7 +55,7 @@ def test_the_installed_wheel_runs_outside_of_the_working_tree(wheel: Path, tmp_p
     site = next(home.glob("lib/python*/site-packages"))
     with ZipFile(wheel) as archive:
         archive.extractall(site)
-    # The dependencies of this run; the editable install of the working tree is a .pth file, which is not read there.
+    # The dependencies of this run. The editable install is a .pth file, which is not read there.
     dependencies = next(path for path in sys.path if path.endswith("site-packages"))
     code = (
         f"import sys; sys.path.append({dependencies!r})\n"
