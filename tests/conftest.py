@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.harness.kafka_cluster import KafkaCluster, start_cluster
 from tests.harness.load import Load
 from tests.harness.pilot import Pilot
 from tests.harness.processes import Processes
@@ -27,7 +28,8 @@ settings.load_profile("shiplog")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests are marked by the folder that they are in."""
+    """Tests are marked by the folder that they are in; those with three brokers, which take time, come last."""
+    items.sort(key=lambda item: "kafka_cluster" in getattr(item, "fixturenames", ()))
     for item in items:
         for folder in ("integration", "conformance"):
             if item.path.parent.name == folder:
@@ -40,6 +42,15 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
     server.wait()
     yield server
     server.child.kill()
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """Three brokers with SASL_SSL and ACLs; `environment()` and `settings` are those of the super user."""
+    cluster = start_cluster(tmp_path_factory.mktemp("kafka-cluster"))
+    cluster.wait()
+    yield cluster
+    cluster.stop()
 
 
 @pytest.fixture(scope="session")

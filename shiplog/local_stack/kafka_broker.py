@@ -15,6 +15,7 @@ from shiplog.local_stack.child import Child
 from shiplog.local_stack.jars import class_path
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 READY_TIMEOUT_S = 60.0
@@ -26,16 +27,38 @@ def kafka_broker(*, jars: Path, data: Path, port: int, controller_port: int, log
     Raises:
         StackError: the data folder can't be formatted.
     """
+    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    properties = _properties(data / "records", port, controller_port)
+    return broker_process(jars=jars, data=data, log=log, properties=properties, cluster_id=cluster_id)
+
+
+def broker_process(
+    *,
+    jars: Path,
+    data: Path,
+    log: Path,
+    properties: Mapping[str, str],
+    cluster_id: str,
+    format_options: Sequence[str] = (),
+    heap_mb: int = 512,
+) -> Child:
+    """A broker with these server properties, whose `log.dirs` is `data`/records. Not started yet.
+
+    Nodes of one cluster are formatted with one `cluster_id`; `format_options` go to `kafka-storage format`.
+
+    Raises:
+        StackError: the data folder can't be formatted.
+    """
     data.mkdir(parents=True, exist_ok=True)
-    properties = data / "server.properties"
-    properties.write_text(_properties(data / "records", port, controller_port))
+    file = data / "server.properties"
+    file.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
+    file.chmod(0o600)
     classes = class_path(jars)
     if not (data / "records" / "meta.properties").exists():
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         answer = subprocess.run(
             [
                 *("java", "-cp", classes, "kafka.tools.StorageTool", "format"),
-                *(f"--cluster-id={cluster_id}", "-c", str(properties)),
+                *(f"--cluster-id={cluster_id}", "-c", str(file), *format_options),
             ],
             capture_output=True,
             text=True,
@@ -46,14 +69,8 @@ def kafka_broker(*, jars: Path, data: Path, port: int, controller_port: int, log
     return Child(
         name="Kafka",
         command=[
-            *("java", "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
-            *(
-                "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-                "-cp",
-                classes,
-                "kafka.Kafka",
-                str(properties),
-            ),
+            *("java", f"-Xms{heap_mb // 2}m", f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+            *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classes, "kafka.Kafka", str(file)),
         ],
         log=log,
         directory=data,
@@ -69,24 +86,21 @@ def answers(port: int) -> bool:
         return False
 
 
-def _properties(records: Path, port: int, controller_port: int) -> str:
-    return "\n".join(
-        (
-            "process.roles=broker,controller",
-            "node.id=1",
-            f"controller.quorum.voters=1@127.0.0.1:{controller_port}",
-            f"listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-            f"advertised.listeners=PLAINTEXT://127.0.0.1:{port}",
-            "controller.listener.names=CONTROLLER",
-            "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-            f"log.dirs={records}",
-            "offsets.topic.replication.factor=1",
-            "offsets.topic.num.partitions=4",
-            "transaction.state.log.replication.factor=1",
-            "transaction.state.log.min.isr=1",
-            "transaction.state.log.num.partitions=4",
-            "group.initial.rebalance.delay.ms=0",
-            "auto.create.topics.enable=false",
-            "",
-        )
-    )
+def _properties(records: Path, port: int, controller_port: int) -> dict[str, str]:
+    return {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "log.dirs": str(records),
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "4",
+        "group.initial.rebalance.delay.ms": "0",
+        "auto.create.topics.enable": "false",
+    }

@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from schemas.records import Manifest
-    from tests.harness.servers import KafkaServer
+    from tests.harness.servers import Kafka
 
 SILENCE_S = 5.0
 
 
-def read_history(kafka: KafkaServer) -> list[Manifest]:
+def read_history(kafka: Kafka) -> list[Manifest]:
     """Every manifest ever published, in order."""
     decode = codecs().manifest.decode
     return [decode(message.value()) for message in read_all(kafka, SNAPSHOT_HISTORY)]
 
 
-def read_all(kafka: KafkaServer, topic: str) -> list[Message]:
+def read_all(kafka: Kafka, topic: str) -> list[Message]:
     """Every committed record of a topic, in the order of its partitions."""
     consumer = Consumer(
-        {
-            "bootstrap.servers": kafka.servers,
+        kafka.settings.client_config("test")
+        | {
             "group.id": "test-unused",
             "isolation.level": "read_committed",
             "enable.partition.eof": True,

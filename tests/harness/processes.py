@@ -15,13 +15,13 @@ import httpx
 import psutil
 
 from shiplog.local_stack.child import Child
-from tests.harness.servers import PARTITIONS, free_port
+from tests.harness.servers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.harness.servers import KafkaServer, NacosServer
+    from tests.harness.servers import Kafka, NacosServer
 
 _COMMANDS = {"listener": "listen", "materializer": "materialize", "gateway": "gateway"}
 
@@ -93,7 +93,7 @@ class Processes:
     """Starts processes against one Kafka and one Nacos, watching one namespace."""
 
     folder: Path
-    kafka: KafkaServer
+    kafka: Kafka
     nacos: NacosServer
     namespaces: list[str]
     group: str
@@ -109,8 +109,7 @@ class Processes:
             command=[sys.executable, "-m", "shiplog", _COMMANDS[kind]],
             log=self.folder / f"{name}.log",
             environment={
-                "SHIPLOG_KAFKA__SERVERS": self.kafka.servers,
-                "SHIPLOG_TOPICS__PARTITIONS": str(PARTITIONS),
+                **self.kafka.environment(),
                 "SHIPLOG_NACOS__SERVERS": json.dumps([self.nacos.url]),
                 "SHIPLOG_NACOS__NAMESPACES": json.dumps(self.namespaces),
                 "SHIPLOG_LISTENER__GROUP": f"listener-{self.group}",
@@ -138,8 +137,7 @@ class Processes:
             [sys.executable, "-m", "shiplog", *arguments],
             env={
                 **os.environ,
-                "SHIPLOG_KAFKA__SERVERS": self.kafka.servers,
-                "SHIPLOG_TOPICS__PARTITIONS": str(PARTITIONS),
+                **self.kafka.environment(),
                 **guard("observe"),
                 **environment,
             },

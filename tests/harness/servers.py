@@ -8,7 +8,7 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import httpx
 import structlog
@@ -58,6 +58,22 @@ def _is_free(port: int) -> bool:
     return True
 
 
+class Kafka(Protocol):
+    """One broker or three."""
+
+    @property
+    def servers(self) -> str: ...
+
+    @property
+    def settings(self) -> KafkaSettings:
+        """Of a client that may do everything."""
+
+    def environment(self) -> dict[str, str]:
+        """The same, and those of topics, as variables of a process."""
+
+    def renew_topics(self) -> None: ...
+
+
 @dataclass(slots=True)
 class KafkaServer:
     """A running broker."""
@@ -68,6 +84,13 @@ class KafkaServer:
     @property
     def servers(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def settings(self) -> KafkaSettings:
+        return KafkaSettings(servers=self.servers)
+
+    def environment(self) -> dict[str, str]:
+        return {"SHIPLOG_KAFKA__SERVERS": self.servers, "SHIPLOG_TOPICS__PARTITIONS": str(PARTITIONS)}
 
     def wait(self) -> None:
         self.child.wait_until(lambda: kafka_broker.answers(self.port), timeout_s=60)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.harness.load import Load
     from tests.harness.pilot import Pilot
     from tests.harness.processes import Process, Processes
-    from tests.harness.servers import KafkaServer, NacosServer
+    from tests.harness.servers import Kafka, KafkaServer, NacosServer
 
 SERVICES = 100
 KILLS = int(os.environ.get("SHIPLOG_KILLS", "3"))
@@ -30,7 +30,7 @@ OUTAGE_S = float(os.environ.get("SHIPLOG_KAFKA_OUTAGE_S", "30"))
 MEMORY_MIB = 400
 
 
-def assert_history_is_sound(kafka: KafkaServer, pilot: Pilot) -> None:
+def assert_history_is_sound(kafka: Kafka, pilot: Pilot) -> None:
     """Versions only rise, none stands for two contents, and the client never saw one again that had passed."""
     history = [manifest for manifest in read_history(kafka) if manifest.version]
     offsets = [next(iter(manifest.version.values())) for manifest in history]

@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from tests.harness.load import Load
     from tests.harness.pilot import Pilot
     from tests.harness.processes import Process, Processes
-    from tests.harness.servers import KafkaServer, NacosServer
+    from tests.harness.servers import Kafka, KafkaServer, NacosServer
 
 SERVICES = 100
 KILLS = int(os.environ.get("SHIPLOG_MATERIALIZER_KILLS", "4"))
 """`make soak` sets many. Every fourth is of the broker."""
 
 
-def assert_the_log_proves_every_snapshot(processes: Processes, kafka: KafkaServer) -> None:
+def assert_the_log_proves_every_snapshot(processes: Processes, kafka: Kafka) -> None:
     """`shiplog audit verify` finds no manifest that the log does not give, and none that it can't tell of."""
     done = subprocess.run(
         [sys.executable, "-m", "shiplog", "audit", "verify", "--all", "--output", "json"],
         # The guard as the processes have it: snapshots depend on it.
-        env={**os.environ, "SHIPLOG_KAFKA__SERVERS": kafka.servers, **guard("observe")},
+        env={**os.environ, **kafka.environment(), **guard("observe")},
         capture_output=True,
         text=True,
         check=False,
