@@ -20,12 +20,12 @@ from runtime.admin_http import AdminServer
 from runtime.backoff import Backoff
 from runtime.kafka_batch_writer import KafkaBatchWriter
 from runtime.kafka_reader import KafkaReader
-from runtime.kafka_topics import TopicKeeper
+from runtime.kafka_topics import check_topics
 from runtime.kafka_writer import KafkaWriter
 from runtime.lifecycle import Readiness
 from runtime.supervision import Supervisor
 from schemas.avro_codec import codecs
-from schemas.topics import DELIVERIES, SNAPSHOTS, topic_settings
+from schemas.topics import DELIVERIES, SNAPSHOTS, topics_of
 
 if TYPE_CHECKING:
     from mcp_gateway.settings import GatewaySettings
@@ -108,9 +108,10 @@ class Gateway:
         pages = debug_pages(server, self._views, feed, lambda: reader.in_touch_at)
         admin = AdminServer(self._settings.admin, self._readiness, self._supervisor, pages)
         admin.start()
-        keeper = TopicKeeper(self._kafka, self._topics)
-        settings = topic_settings(event_retention_days=self._topics.event_retention_days)
-        await asyncio.to_thread(keeper.check, settings)
+        wanted = topics_of("gateway", event_retention_days=self._topics.event_retention_days)
+        if not self._settings.deliveries.enabled:
+            wanted = tuple(topic for topic in wanted if topic.name != DELIVERIES)
+        await asyncio.to_thread(check_topics, self._kafka, self._topics, wanted)
         await asyncio.to_thread(reader.start)
         trail.started()
         marking = None

@@ -15,9 +15,9 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaException
 
-from runtime.kafka_writer import producer_config
+from runtime.kafka_writer import lasting_producer
 from schemas.partitioner import partition_of_key
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ class KafkaBatchWriter:
         self._collected_at = time.time()
         self._partitions = 0
         # Twice of what is ever handed over, so that this queue's limits are those that count.
-        config = producer_config(kafka, client_id, 2 * max_queued_records, 2 * max_queued_bytes)
-        self._producer = Producer(config)
+        self._producer = lasting_producer(kafka, client_id, 2 * max_queued_records, 2 * max_queued_bytes)
         self._stop = threading.Event()
         self._thread = supervisor.thread("kafka batch writer", self._serve)
         self._thread.start()

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
 from runtime.errors import KafkaUnusableError
+from runtime.kafka_clients import make_consumer
 from schemas.records import Quarantined
 from schemas.topics import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from confluent_kafka import Message
+    from confluent_kafka import Consumer, Message
 
     from runtime.settings import KafkaSettings
     from runtime.supervision import Supervisor
@@ -156,9 +157,10 @@ def ungrouped_consumer(
 
     It needs only read permission. `when_gone`, as `auto.offset.reset`, is for an offset that is not there.
     """
-    return Consumer(
-        kafka.client_config(client_id)
-        | {
+    return make_consumer(
+        kafka,
+        client_id,
+        {
             "group.id": f"{client_id}-unused",  # librdkafka wants one; nothing joins or commits
             "enable.auto.commit": False,
             "enable.partition.eof": True,
@@ -167,7 +169,7 @@ def ungrouped_consumer(
             "queued.max.messages.kbytes": queued_kbytes,
             "fetch.wait.max.ms": fetch_wait_ms,
             **LARGE_RECORDS,
-        }
+        },
     )
 
 

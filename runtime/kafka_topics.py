@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from confluent_kafka import KafkaException
+import structlog
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
 # confluent-kafka re-exports these without saying so.
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
-    AdminClient,
+    AclOperation,
     ConfigResource,
     NewTopic,
     ResourceType,
 )
 
 from runtime.errors import KafkaUnusableError
+from runtime.kafka_clients import make_admin
+from runtime.topic_rules import Finding, FoundTopic, judge, missing_access
 from schemas.errors import WrongTopicError
-from schemas.topics import Cleanup
+from schemas.topics import Access
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from concurrent.futures import Future
 
     from runtime.settings import KafkaSettings, TopicsSettings
     from schemas.topics import TopicSettings
 
+_log = structlog.get_logger()
+
 _TIMEOUT_S = 20.0
 _PAUSE_S = 0.1
+_UNREACHABLE = frozenset({KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001
+_ACCESS = {AclOperation.READ: Access.READ, AclOperation.WRITE: Access.WRITE}
+
+
+class _Described(NamedTuple):
+    """A topic's shape, and what the login may do with it."""
+
+    partitions: int
+    replicas: int
+    allowed: Access | None
 
 
 class TopicKeeper:
@@ -34,24 +50,26 @@ class TopicKeeper:
 
     def __init__(self, kafka: KafkaSettings, topics: TopicsSettings) -> None:
         self._servers = kafka.servers
+        self._user = kafka.sasl_username or "PRINCIPAL"
         self._settings = topics
-        self._admin = AdminClient(kafka.client_config("shiplog-topics"))
+        self._heard = ""
+        self._admin = make_admin(kafka, "shiplog-topics", {"error_cb": self._hear})
 
     def ensure(self, wanted: Sequence[TopicSettings]) -> list[str]:
-        """Creates those that are missing, checks all; the names of the new ones.
+        """Creates those that are missing, but for mirrored ones; the names of the new ones. Checks nothing.
 
         Raises:
-            WrongTopicError: as `check`.
             KafkaUnusableError: Kafka can't be reached or refuses.
         """
-        present = self._partition_counts()
-        missing = [topic for topic in wanted if topic.name not in present]
+        ours = [topic for topic in wanted if not topic.is_mirrored]
+        present = self._describe([topic.name for topic in ours])
+        missing = [topic for topic in ours if topic.name not in present]
         new = [
             NewTopic(
                 topic.name,
                 num_partitions=self._settings.partitions,
                 replication_factor=self._settings.replication_factor,
-                config=topic.config(),
+                config=topic.config() | {"min.insync.replicas": str(self._settings.min_insync_replicas)},
             )
             for topic in missing
         ]
@@ -61,67 +79,134 @@ class TopicKeeper:
                     future.result(_TIMEOUT_S)
                 except KafkaException as error:
                     # Another process may have been faster: check() judges what is there.
-                    if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
-                        raise KafkaUnusableError(f"cannot create topic {name}: {error.args[0].str()}") from error
+                    if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                        raise self._not_created(name, error.args[0]) from error
             self._await({topic.name for topic in missing})
-        self.check(wanted)
         return [topic.name for topic in missing]
 
-    def check(self, wanted: Sequence[TopicSettings]) -> None:
-        """Checks that the topics exist, with the right cleanup policy and partition count.
+    def check(self, wanted: Sequence[TopicSettings]) -> list[Finding]:
+        """Checks that the topics exist, are set up so that nothing is lost, and may be used as they must be.
+
+        Returns what may be lived with.
 
         Raises:
             WrongTopicError: naming every fault, with the remedy.
             KafkaUnusableError: Kafka can't be reached.
         """
-        present = self._partition_counts()
-        policies = self._cleanup_policies([topic.name for topic in wanted if topic.name in present])
-        faults = [fault for topic in wanted for fault in self._faults(topic, present, policies)]
+        present = self._describe([topic.name for topic in wanted])
+        configs = self._configs(list(present))
+        faults, others = [], []
+        for topic in wanted:
+            described = present.get(topic.name)
+            if described is None:
+                if not topic.is_mirrored:
+                    faults.append(f"topic {topic.name} does not exist: run `shiplog topics ensure`")
+                continue
+            found = FoundTopic(**described._asdict(), config=configs[topic.name])
+            faults += [self._not_allowed(topic.name, operation) for operation in missing_access(topic, found)]
+            for finding in judge(topic, found, self._settings):
+                if finding.is_fault:
+                    faults.append(finding.text(self._servers))
+                else:
+                    others.append(finding)
         if faults:
             raise WrongTopicError("\n".join(faults))
+        return others
 
     def _await(self, names: set[str]) -> None:
         """Waits until the broker that is asked knows them: Kafka answers before every broker has heard of it."""
         deadline = time.monotonic() + _TIMEOUT_S
-        while names - self._partition_counts().keys() and time.monotonic() < deadline:
+        while names - self._describe(sorted(names)).keys() and time.monotonic() < deadline:
             time.sleep(_PAUSE_S)
 
-    def _faults(self, topic: TopicSettings, present: dict[str, int], policies: dict[str, str]) -> list[str]:
-        if topic.name not in present:
-            return [] if topic.is_mirrored else [f"topic {topic.name} does not exist: run `shiplog topics ensure`"]
-        faults = []
-        wanted_policy = "compact" if topic.cleanup is Cleanup.COMPACT else "delete"
-        if policies[topic.name] != wanted_policy:
-            faults.append(
-                f"topic {topic.name} has cleanup.policy={policies[topic.name]}, needs {wanted_policy}: "
-                "records would be lost; alter the topic"
-            )
-        if topic.carries_namespaces and present[topic.name] != self._settings.partitions:
-            faults.append(
-                f"topic {topic.name} has {present[topic.name]} partitions, topics.partitions says "
-                f"{self._settings.partitions}: namespaces would be looked for in the wrong partition; set it"
-            )
-        return faults
-
-    def _partition_counts(self) -> dict[str, int]:
-        try:
-            metadata = self._admin.list_topics(timeout=_TIMEOUT_S)
-        except KafkaException as error:
-            raise KafkaUnusableError(
-                f"Kafka at {self._servers} can't be reached ({error.args[0].str()}); see kafka.servers"
-            ) from error
-        return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
-
-    def _cleanup_policies(self, names: list[str]) -> dict[str, str]:
+    def _describe(self, names: list[str]) -> dict[str, _Described]:
+        """Those that are there."""
         if not names:
             return {}
-        asked = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-        policies = {}
-        for resource, future in self._admin.describe_configs(asked).items():
+        asked = self._admin.describe_topics(
+            TopicCollection(names), include_authorized_operations=True, request_timeout=_TIMEOUT_S
+        )
+        return {
+            name: _Described(
+                partitions=len(topic.partitions),
+                replicas=min(len(partition.replicas) for partition in topic.partitions),
+                allowed=_access(topic.authorized_operations),
+            )
+            for name, topic in self._answers("Describe", asked).items()
+        }
+
+    def _configs(self, names: list[str]) -> dict[str, Mapping[str, str]]:
+        """The settings in force: those of the brokers where a topic has none of its own."""
+        if not names:
+            return {}
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        asked = self._admin.describe_configs(resources, request_timeout=_TIMEOUT_S)
+        answers = self._answers("DescribeConfigs", {resource.name: future for resource, future in asked.items()})
+        return {
+            topic: {name: str(entry.value) for name, entry in entries.items()}
+            for topic, entries in answers.items()
+        }
+
+    def _answers(self, operation: str, asked: Mapping[str, Future[Any]]) -> dict[str, Any]:
+        """What Kafka says of each topic that exists."""
+        found, refused = {}, []
+        for topic, future in asked.items():
             try:
-                policies[resource.name] = str(future.result(_TIMEOUT_S)["cleanup.policy"].value)
+                found[topic] = future.result(_TIMEOUT_S + 1)
             except KafkaException as error:
-                raise KafkaUnusableError(
-                    f"cannot read the settings of topic {resource.name}: {error.args[0].str()}"
-                ) from error
-        return policies
+                fault = error.args[0]
+                if fault.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    refused.append(self._not_allowed(topic, operation))
+                elif fault.code() in _UNREACHABLE:
+                    reason = self._heard or fault.str()
+                    raise KafkaUnusableError(
+                        f"Kafka at {self._servers} can't be reached ({reason}); see kafka.servers"
+                    ) from error
+                elif fault.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise KafkaUnusableError(f"Kafka does not describe topic {topic}: {fault.str()}") from error
+        if refused:
+            raise WrongTopicError("\n".join(refused))
+        return found
+
+    def _hear(self, error: KafkaError) -> None:
+        """On the client's thread: why there is no connection: a refused login says more than a time-out."""
+        self._heard = error.str()
+
+    def _not_allowed(self, topic: str, operation: str) -> str:
+        return (
+            f"topic {topic}: the login lacks the permission {operation}; kafka-acls.sh --bootstrap-server "
+            f"{self._servers} --add --allow-principal User:{self._user} --operation {operation} --topic {topic}"
+        )
+
+    def _not_created(self, topic: str, fault: KafkaError) -> Exception:
+        if fault.code() in {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}:
+            return WrongTopicError(self._not_allowed(topic, "Create"))
+        text = f"cannot create topic {topic}: {fault.str()}"
+        if fault.code() == KafkaError.INVALID_REPLICATION_FACTOR:
+            text += (
+                f"; topics.replication_factor is {self._settings.replication_factor}: start more brokers, or "
+                "set it and topics.min_insync_replicas to what these few can keep"
+            )
+        return KafkaUnusableError(text)
+
+
+def check_topics(kafka: KafkaSettings, topics: TopicsSettings, wanted: Sequence[TopicSettings]) -> None:
+    """Checks the topics of a process at its start, and logs what loses nothing; raises as `TopicKeeper.check`."""
+    for finding in TopicKeeper(kafka, topics).check(wanted):
+        _log.warning(
+            "topic_setting",
+            topic=finding.topic,
+            setting=finding.setting,
+            value=finding.value,
+            needed=finding.needed,
+            consequence=finding.consequence,
+        )
+
+
+def _access(allowed: Sequence[AclOperation] | None) -> Access | None:
+    if allowed is None:  # an old Kafka
+        return None
+    found = Access.NONE
+    for operation in allowed:
+        found |= _ACCESS.get(operation, Access.NONE)
+    return found

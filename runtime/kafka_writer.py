@@ -6,14 +6,14 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from confluent_kafka import KafkaError, Producer
 
+from runtime.kafka_clients import make_producer
 from schemas.topics import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from confluent_kafka import Message
+    from confluent_kafka import KafkaError, Message, Producer
 
     from runtime.settings import KafkaSettings
     from runtime.supervision import Supervisor
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 
-def producer_config(
+def lasting_producer(
     kafka: KafkaSettings, client_id: str, max_queued_records: int, max_queued_bytes: int
-) -> dict[str, Any]:
-    """Of a producer that keeps what it took until Kafka has it, in order."""
-    return kafka.client_config(client_id) | {
+) -> Producer:
+    """A producer that keeps what it took until Kafka has it, in order."""
+    own: dict[str, Any] = {
         "enable.idempotence": True,
         "compression.type": "lz4",
         "linger.ms": 1,
@@ -35,6 +35,7 @@ def producer_config(
         "queue.buffering.max.kbytes": max(1, max_queued_bytes // 1024),
         "error_cb": _log_error,
     }
+    return make_producer(kafka, client_id, own)
 
 
 class KafkaWriter:
@@ -58,7 +59,7 @@ class KafkaWriter:
     ) -> None:
         self._on_delivered = on_delivered
         self._on_lost = on_lost
-        self._producer = Producer(producer_config(kafka, client_id, max_queued_records, max_queued_bytes))
+        self._producer = lasting_producer(kafka, client_id, max_queued_records, max_queued_bytes)
         self._stop = threading.Event()
         self._thread = supervisor.thread("kafka writer", self._serve)
         self._thread.start()

@@ -6,30 +6,44 @@ environment or from files, and never printed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from runtime.errors import SettingsError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from runtime.kafka_options import OptionValue, Role, refuse, refuse_servers, with_fields
 
 
 class Section(BaseModel):
     """A section of the settings: unknown names are errors, values don't change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
 
 
 class KafkaSettings(Section):
     """Where Kafka is, and how to be let in."""
 
     servers: str = Field(default="127.0.0.1:9092", description="bootstrap servers, comma separated")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)
+    ] = "PLAINTEXT"
     sasl_mechanism: str | None = None
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
@@ -40,12 +54,69 @@ class KafkaSettings(Section):
     log_level: int = Field(
         default=4, ge=0, le=7, description="of librdkafka's own log on stderr: 4 tells of each failed attempt"
     )
+    options: Mapping[str, OptionValue] = Field(
+        default={}, description="more settings of librdkafka, under its names, for all clients"
+    )
+    options_files: Mapping[str, Path] = Field(
+        default={}, description="settings of librdkafka that are secret, and the files that hold them"
+    )
+    producer_options: Mapping[str, OptionValue] = {}
+    consumer_options: Mapping[str, OptionValue] = {}
+    admin_options: Mapping[str, OptionValue] = {}
 
-    def client_config(self, client_id: str) -> dict[str, Any]:
-        """The settings as librdkafka names them."""
+    @model_validator(mode="before")
+    @classmethod
+    def _options_that_are_fields(cls, section: Any) -> Any:
+        return with_fields(section) if isinstance(section, dict) else section
+
+    @field_validator("options", "options_files", "producer_options", "consumer_options", "admin_options")
+    @classmethod
+    def _no_option_that_must_not_change(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        refuse(options)
+        return options
+
+    @field_validator("producer_options", "consumer_options", "admin_options")
+    @classmethod
+    def _one_kafka(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        refuse_servers(options)
+        return options
+
+    def options_of(self, role: Role) -> dict[str, str]:
+        """The options of a client, under librdkafka's names: those of all, then those of its role.
+
+        Raises:
+            SettingsError: a file can't be read.
+        """
+        by_role = {
+            "producer": self.producer_options,
+            "consumer": self.consumer_options,
+            "admin": self.admin_options,
+        }
+        return {
+            **{name: value.get_secret_value() for name, value in self.options.items()},
+            **{
+                name: read_secret(path, f"kafka.options_files: {name}")
+                for name, path in self.options_files.items()
+            },
+            **{name: value.get_secret_value() for name, value in by_role[role].items()},
+        }
+
+    def client_config(self, role: Role, client_id: str, own: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Everything that a client is set up with, under librdkafka's names.
+
+        `own` is what the client needs for what it does; options come last, for those among these that must not
+        change are refused.
+
+        Raises:
+            SettingsError: a file is missing or can't be read.
+        """
         password = self.sasl_password.get_secret_value() if self.sasl_password else None
         if self.sasl_password_file:
             password = read_secret(self.sasl_password_file, "kafka.sasl_password_file")
+        files = {"ca_file": self.ca_file, "certificate_file": self.certificate_file, "key_file": self.key_file}
+        for setting, path in files.items():
+            if path is not None and not path.exists():
+                raise SettingsError(f"kafka.{setting}: there is no {path}")
         config = {
             "bootstrap.servers": self.servers,
             "client.id": client_id,
@@ -61,7 +132,8 @@ class KafkaSettings(Section):
             "reconnect.backoff.max.ms": 1000,
             "log_level": self.log_level,
         }
-        return {name: value for name, value in config.items() if value is not None}
+        given = {name: value for name, value in config.items() if value is not None}
+        return given | dict(own or {}) | self.options_of(role)
 
 
 class SchemaRegistrySettings(Section):
@@ -81,8 +153,23 @@ class TopicsSettings(Section):
     """How topics are made and checked."""
 
     partitions: int = Field(default=8, ge=1, le=1000, description="of every topic that carries a namespace")
-    replication_factor: int = Field(default=1, ge=1, le=15)
+    replication_factor: int = Field(
+        default=3, ge=1, le=15, description="copies of every record; with 1 a broker's disk is the only one"
+    )
+    min_insync_replicas: int = Field(
+        default=2, ge=1, le=15, description="copies that a record must have before it counts as written"
+    )
     event_retention_days: int = Field(default=30, ge=1)
+
+    @model_validator(mode="after")
+    def _no_more_copies_than_there_are(self) -> TopicsSettings:
+        if self.min_insync_replicas > self.replication_factor:
+            raise ValueError(
+                f"min_insync_replicas ({self.min_insync_replicas}) is more than replication_factor "
+                f"({self.replication_factor}): nothing could be written; set topics.min_insync_replicas to "
+                f"{max(1, self.replication_factor - 1)}"
+            )
+        return self
 
 
 class AdminSettings(Section):
@@ -108,7 +195,11 @@ class ShiplogSettings(BaseSettings):
     """The base of the whole settings tree: the environment over the file over the defaults."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SHIPLOG_", env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix="SHIPLOG_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     @classmethod
@@ -137,7 +228,8 @@ def load_settings(model: type[S], path: Path | None) -> S:
         return model(**_read_yaml(path))
     except ValidationError as error:
         faults = "\n".join(
-            f"  {'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()
+            f"  {'.'.join(str(part) for part in fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
         )
         where = f" in {path} or SHIPLOG_ variables" if path else " in SHIPLOG_ variables"
         raise SettingsError(f"settings{where} can't be used:\n{faults}") from error

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, replace
+from enum import Enum, Flag, auto
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from schemas.errors import UndecodableRecordError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 REGISTRY_EVENTS = "shiplog.registry.events"
 CONTROL_EVENTS = "shiplog.control.events"
@@ -21,8 +21,8 @@ QUARANTINE = "shiplog.quarantine"
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 """A service of 100,000 instances still fits one resource record."""
 
-_DAY_MS = 24 * 3600 * 1000
-_FOREVER = -1
+DAY_MS: Final = 24 * 3600 * 1000
+FOREVER: Final = -1
 
 
 class Cleanup(Enum):
@@ -32,18 +32,41 @@ class Cleanup(Enum):
     COMPACT = auto()
 
 
+class Access(Flag):
+    """What a process does with a topic."""
+
+    NONE = 0
+    READ = auto()
+    WRITE = auto()
+
+
+USED_BY: Final[Mapping[str, Mapping[str, Access]]] = {
+    "listener": {REGISTRY_EVENTS: Access.READ | Access.WRITE, QUARANTINE: Access.WRITE},
+    "materializer": {
+        REGISTRY_EVENTS: Access.READ,
+        CONTROL_EVENTS: Access.READ,
+        SNAPSHOTS: Access.READ | Access.WRITE,
+        SNAPSHOT_HISTORY: Access.READ | Access.WRITE,
+        QUARANTINE: Access.WRITE,
+    },
+    "gateway": {SNAPSHOTS: Access.READ, DELIVERIES: Access.WRITE, QUARANTINE: Access.WRITE},
+}
+"""The topics of each process. A listener reads no event; membership in a group over a topic counts as that."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSettings:
     """How a topic must be set up; `retention_ms` -1 keeps for ever and is not read for compacted topics.
 
-    A mirrored one is made by others, and may appear later.
+    A mirrored one is made by others, and may appear later. `access` is what the asking process does with it.
     """
 
     name: str
     cleanup: Cleanup
-    retention_ms: int = _FOREVER
+    retention_ms: int = FOREVER
     carries_namespaces: bool = True
     is_mirrored: bool = False
+    access: Access = Access.NONE
 
     def config(self) -> dict[str, str]:
         """The settings as Kafka names them."""
@@ -51,18 +74,19 @@ class TopicSettings:
             "cleanup.policy": self.cleanup.name.lower(),
             "max.message.bytes": str(MAX_RECORD_BYTES),
             "compression.type": "producer",
+            "unclean.leader.election.enable": "false",
         }
         if self.cleanup is Cleanup.DELETE:
             config["retention.ms"] = str(self.retention_ms)
         else:
             # A reader that starts from the beginning must see a tombstone before it goes.
-            config["delete.retention.ms"] = str(_DAY_MS)
+            config["delete.retention.ms"] = str(DAY_MS)
         return config
 
 
 def topic_settings(*, event_retention_days: int = 30) -> tuple[TopicSettings, ...]:
     """Every topic of shiplog; those that carry namespaces share one partition count."""
-    days = event_retention_days * _DAY_MS
+    days = event_retention_days * DAY_MS
     return (
         TopicSettings(name=REGISTRY_EVENTS, cleanup=Cleanup.DELETE, retention_ms=days),
         TopicSettings(name=CONTROL_EVENTS, cleanup=Cleanup.DELETE),
@@ -73,10 +97,26 @@ def topic_settings(*, event_retention_days: int = 30) -> tuple[TopicSettings, ..
     )
 
 
-def mirrored_topic_settings(names: Iterable[str]) -> tuple[TopicSettings, ...]:
-    """The event topics among these that come from other datacenters."""
+def topics_of(process: str, *, event_retention_days: int = 30) -> tuple[TopicSettings, ...]:
+    """The topics that a process uses, with what it does with each; mirrored ones are not among them."""
+    uses = USED_BY[process]
     return tuple(
-        TopicSettings(name=name, cleanup=Cleanup.DELETE, is_mirrored=True)
+        replace(topic, access=uses[topic.name])
+        for topic in topic_settings(event_retention_days=event_retention_days)
+        if topic.name in uses
+    )
+
+
+def mirrored_topic_settings(names: Iterable[str], *, event_retention_days: int = 30) -> tuple[TopicSettings, ...]:
+    """The event topics among these that come from other datacenters, to be read."""
+    return tuple(
+        TopicSettings(
+            name=name,
+            cleanup=Cleanup.DELETE,
+            retention_ms=event_retention_days * DAY_MS,
+            is_mirrored=True,
+            access=Access.READ,
+        )
         for name in names
         if name != REGISTRY_EVENTS
     )

@@ -19,7 +19,7 @@ from runtime.lifecycle import (
     tune_garbage_collector,
 )
 from schemas.errors import SchemaError
-from schemas.topics import TopicSettings, topic_settings
+from schemas.topics import TopicSettings, mirrored_topic_settings, topic_settings
 from shiplog import __version__
 from shiplog.audit.command import app as audit_app
 from shiplog.control.command import app as control_app
@@ -31,6 +31,8 @@ from shiplog.watch.command import watch
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from runtime.topic_rules import Finding
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -133,7 +135,9 @@ def topics_ensure(config: ConfigOption = None, output: OutputOption = "text") ->
     Example: shiplog topics ensure --config shiplog.yaml --output json
     """
     settings = read_command_settings(config)
-    created = TopicKeeper(settings.kafka, settings.topics).ensure(_wanted(settings))
+    keeper = TopicKeeper(settings.kafka, settings.topics)
+    created = keeper.ensure(_wanted(settings))
+    _warn(keeper.check(_wanted(settings)), settings)
     if output == "json":
         typer.echo(json.dumps({"created": created}))
     else:
@@ -147,7 +151,7 @@ def topics_check(config: ConfigOption = None, output: OutputOption = "text") -> 
     Example: shiplog topics check && shiplog listen
     """
     settings = read_command_settings(config)
-    TopicKeeper(settings.kafka, settings.topics).check(_wanted(settings))
+    _warn(TopicKeeper(settings.kafka, settings.topics).check(_wanted(settings)), settings)
     typer.echo(json.dumps({"ok": True}) if output == "json" else "all topics are as they should be")
 
 
@@ -168,7 +172,14 @@ def _start(process: str, config: Path | None) -> Settings:
 
 
 def _wanted(settings: Settings) -> tuple[TopicSettings, ...]:
-    return topic_settings(event_retention_days=settings.topics.event_retention_days)
+    days = settings.topics.event_retention_days
+    mirrored = mirrored_topic_settings(settings.materializer.event_topics, event_retention_days=days)
+    return (*topic_settings(event_retention_days=days), *mirrored)
+
+
+def _warn(findings: list[Finding], settings: Settings) -> None:
+    for finding in findings:
+        sys.stderr.write(f"warning: {finding.text(settings.kafka.servers)}\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from consumers.settings import ConversionSettings, MaterializerSettings
 from mcp_gateway.settings import GatewaySettings
 from producers.settings import ListenerSettings, NacosSettings
+from runtime.kafka_clients import check_options
 from runtime.settings import (
     KafkaSettings,
     LogSettings,
@@ -53,4 +54,6 @@ def read_command_settings(path: Path | None) -> Settings:
 
 def read_settings(path: Path | None) -> Settings:
     """The settings of a file and the environment; raises SettingsError that names every fault."""
-    return load_settings(Settings, path)
+    settings = load_settings(Settings, path)
+    check_options(settings.kafka)
+    return settings

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Self
 
-from confluent_kafka.admin import AdminClient
-
 from consumers.audit.trails import Trail, follow
+from runtime.kafka_clients import make_admin
 from runtime.kafka_reader import PartitionReader
 from schemas.errors import UndecodableRecordError
 from schemas.topics import DELIVERIES
@@ -29,7 +28,7 @@ class DeliveryLog:
 
     def __init__(self, kafka: KafkaSettings, codecs: Codecs) -> None:
         self._codecs = codecs
-        admin = AdminClient(kafka.client_config("shiplog-audit"))
+        admin = make_admin(kafka, "shiplog-audit")
         numbers = admin.list_topics(DELIVERIES, timeout=10).topics[DELIVERIES].partitions
         self._readers = [PartitionReader(kafka, "shiplog-audit", number) for number in sorted(numbers)]
         self._known: Trail | None = None

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumers import metrics
 from consumers.materializer.deciding import Deciding
@@ -20,6 +20,7 @@ from consumers.materializer.recovery import from_metadata, to_metadata
 from consumers.materializer.reporting import Reporting
 from consumers.materializer.snapshot_reader import read_published
 from consumers.materializer.transaction import NamespaceUpdate, TransactionWriter
+from runtime.kafka_clients import make_consumer
 from runtime.kafka_reader import LARGE_RECORDS, close_consumer, set_aside
 from runtime.lifecycle import settle_memory
 from schemas.errors import UndecodableRecordError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from confluent_kafka import Message
+    from confluent_kafka import Consumer, Message
 
     from consumers.materializer.reporting import Status
     from consumers.settings import ConversionSettings, MaterializerSettings
@@ -71,9 +72,10 @@ class Engine:
         self._starts: list[TopicPartition] = []
         self._fault: KafkaException | None = None
         self._reporting = Reporting()
-        self._consumer = Consumer(
-            kafka.client_config(self._client_id)
-            | {
+        self._consumer = make_consumer(
+            kafka,
+            self._client_id,
+            {
                 "group.id": settings.group,
                 "group.instance.id": self._client_id,
                 "enable.auto.commit": False,
@@ -87,7 +89,7 @@ class Engine:
                 "topic.metadata.refresh.interval.ms": 10_000,  # when another datacenter's topic appears
                 "queued.max.messages.kbytes": 16_384,
                 **LARGE_RECORDS,
-            }
+            },
         )
         self._writer = TransactionWriter(kafka, settings, codecs, self._client_id)
 

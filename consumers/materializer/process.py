@@ -16,12 +16,12 @@ from consumers import metrics
 from consumers.materializer.engine import Engine
 from consumers.materializer.reporting import Status, namespace_page, namespaces_page
 from runtime.admin_http import AdminServer
-from runtime.kafka_topics import TopicKeeper
+from runtime.kafka_topics import check_topics
 from runtime.lifecycle import Readiness
 from runtime.supervision import Supervisor
 from schemas import avro_codec
 from schemas.events import Namespace
-from schemas.topics import mirrored_topic_settings, topic_settings
+from schemas.topics import mirrored_topic_settings, topics_of
 
 if TYPE_CHECKING:
     import threading
@@ -76,12 +76,12 @@ class Materializer:
         }
         admin = AdminServer(self._settings.admin, self._readiness, self._supervisor, pages)
         admin.start()
-        TopicKeeper(self._kafka, self._topics).check(
-            (
-                *topic_settings(event_retention_days=self._topics.event_retention_days),
-                *mirrored_topic_settings(self._settings.event_topics),
-            )
+        days = self._topics.event_retention_days
+        wanted = (
+            *topics_of("materializer", event_retention_days=days),
+            *mirrored_topic_settings(self._settings.event_topics, event_retention_days=days),
         )
+        check_topics(self._kafka, self._topics, wanted)
         while not stop.is_set():
             engine = Engine(self._kafka, self._settings, self._conversion, self._codecs, self._instance)
             try:

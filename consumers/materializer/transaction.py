@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from confluent_kafka import Producer
-
 from consumers import metrics
+from runtime.kafka_clients import make_producer
 from schemas.topics import (
     MAX_RECORD_BYTES,
     QUARANTINE,
@@ -48,9 +47,10 @@ class TransactionWriter:
         self, kafka: KafkaSettings, settings: MaterializerSettings, codecs: Codecs, client_id: str
     ) -> None:
         self._codecs = codecs
-        self._producer = Producer(
-            kafka.client_config(client_id)
-            | {
+        self._producer = make_producer(
+            kafka,
+            client_id,
+            {
                 "transactional.id": client_id,
                 "transaction.timeout.ms": int(settings.transaction_timeout_s * 1000),
                 # The next transaction's first request meets the last one's markers being written, and backs off:
@@ -62,7 +62,7 @@ class TransactionWriter:
                 "message.max.bytes": MAX_RECORD_BYTES,
                 "queue.buffering.max.messages": 1_000_000,
                 "queue.buffering.max.kbytes": 1024 * 1024,
-            }
+            },
         )
 
     def start(self) -> None:

@@ -18,13 +18,13 @@ from producers.listener.tenure import TenureKeeper
 from producers.listener.watched import Watched
 from producers.nacos.cluster import NacosCluster
 from runtime.admin_http import AdminServer
-from runtime.kafka_topics import TopicKeeper
+from runtime.kafka_topics import check_topics
 from runtime.kafka_writer import KafkaWriter
 from runtime.lifecycle import Readiness
 from runtime.supervision import Supervisor
 from schemas.avro_codec import codecs
 from schemas.events import Link, Namespace
-from schemas.topics import topic_settings
+from schemas.topics import topics_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,10 +74,8 @@ class Listener:
             self._settings.admin, self._readiness, self._supervisor, {"services": self._debug_services}
         )
         admin.start()
-        keeper = TopicKeeper(self._kafka, self._topics)
-        await asyncio.to_thread(
-            keeper.check, topic_settings(event_retention_days=self._topics.event_retention_days)
-        )
+        wanted = topics_of("listener", event_retention_days=self._topics.event_retention_days)
+        await asyncio.to_thread(check_topics, self._kafka, self._topics, wanted)
         async with NacosCluster(self._nacos) as cluster:
             try:
                 await self._run(stop, cluster)

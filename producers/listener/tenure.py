@@ -11,13 +11,16 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
 
+from runtime.kafka_clients import make_consumer
 from runtime.kafka_reader import close_consumer
 from schemas.topics import REGISTRY_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from confluent_kafka import Consumer
 
     from runtime.settings import KafkaSettings
     from runtime.supervision import Supervisor
@@ -54,15 +57,10 @@ class TenureKeeper:
         self._owned: set[int] = set()
         self._closing = False
         self._stop = threading.Event()
-        self._config = kafka.client_config(client_id) | {
-            "group.id": group,
-            "group.instance.id": client_id,
-            "enable.auto.commit": False,
-            "partition.assignment.strategy": "cooperative-sticky",
-            "session.timeout.ms": 6000,  # failover within 10 s
-            "heartbeat.interval.ms": 500,  # the others rejoin that soon
-        }
-        self._consumer = Consumer(self._config)
+        self._kafka = kafka
+        self._client_id = client_id
+        self._group = group
+        self._consumer = self._new_consumer()
         self._thread = supervisor.thread("tenure", self._run)
 
     def start(self) -> None:
@@ -88,7 +86,18 @@ class TenureKeeper:
             if self._stop.wait(_REJOIN_PAUSE_S):
                 return
             self._closing = False
-            self._consumer = Consumer(self._config)
+            self._consumer = self._new_consumer()
+
+    def _new_consumer(self) -> Consumer:
+        own = {
+            "group.id": self._group,
+            "group.instance.id": self._client_id,
+            "enable.auto.commit": False,
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": 6000,  # failover within 10 s
+            "heartbeat.interval.ms": 500,  # the others rejoin that soon
+        }
+        return make_consumer(self._kafka, self._client_id, own)
 
     def _keep_membership(self) -> None:
         """Until stopped; raises KafkaException when this consumer can't be a member any more."""

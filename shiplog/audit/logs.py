@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from consumers.audit.namespace_log import NamespaceLog
 from consumers.errors import NotRebuiltError
 from runtime.errors import KafkaUnusableError
+from runtime.kafka_clients import make_admin
 from schemas.avro_codec import codecs
 from schemas.events import Namespace
 from schemas.topics import SNAPSHOT_HISTORY
@@ -59,7 +59,7 @@ def make_log(settings: Settings, namespace: str, partitions: int) -> NamespaceLo
 
 def partition_count(settings: Settings) -> int:
     """How many partitions the history has."""
-    admin = AdminClient(settings.kafka.client_config("shiplog-audit"))
+    admin = make_admin(settings.kafka, "shiplog-audit")
     topic = admin.list_topics(SNAPSHOT_HISTORY, timeout=10).topics[SNAPSHOT_HISTORY]
     if topic.error is not None:
         raise KafkaUnusableError(f"cannot read {SNAPSHOT_HISTORY}: {topic.error.str()}")

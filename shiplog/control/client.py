@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Self
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from runtime.errors import KafkaUnusableError
+from runtime.kafka_clients import make_producer
 from runtime.kafka_reader import PartitionReader, ungrouped_consumer
 from schemas.errors import UndecodableRecordError
 from schemas.partitioner import partition_of
@@ -141,10 +142,8 @@ class ControlClient:
             else:
                 written.append(message.offset() or 0)
 
-        producer = Producer(
-            self._kafka.client_config("shiplog-control")
-            | {"enable.idempotence": True, "message.timeout.ms": int(_TIMEOUT_S * 1000)}
-        )
+        own = {"enable.idempotence": True, "message.timeout.ms": int(_TIMEOUT_S * 1000)}
+        producer = make_producer(self._kafka, "shiplog-control", own)
         producer.produce(
             CONTROL_EVENTS,
             partition=number,

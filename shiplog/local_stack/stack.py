@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import httpx
 
 from runtime.kafka_topics import TopicKeeper
-from runtime.settings import KafkaSettings
 from schemas.topics import topic_settings
 from shiplog.errors import StackError
 from shiplog.local_stack import kafka_broker, nacos_server
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from runtime.settings import KafkaSettings, TopicsSettings
     from shiplog.settings import Settings
 
 PROCESSES = ("listener", "materializer", "gateway")
@@ -70,6 +70,18 @@ class LocalStack:
     def nacos_url(self) -> str:
         """Where Nacos is."""
         return self.options.nacos or f"http://127.0.0.1:{self.options.nacos_port}"
+
+    @property
+    def topics(self) -> TopicsSettings:
+        """How topics are made: a Kafka that is started here is one broker, which keeps one copy."""
+        if self.options.kafka is not None:
+            return self.settings.topics
+        return self.settings.topics.model_copy(update={"replication_factor": 1, "min_insync_replicas": 1})
+
+    def _kafka(self) -> KafkaSettings:
+        # A Kafka that is started here knows no logins, whatever the settings say of another one.
+        ours = {"servers": self.kafka_servers} | ({} if self.options.kafka else {"security_protocol": "PLAINTEXT"})
+        return self.settings.kafka.model_copy(update=ours)
 
     def addresses(self) -> dict[str, str]:
         """Where everything can be found."""
@@ -160,9 +172,11 @@ class LocalStack:
             self.children["kafka"].wait_until(
                 lambda: kafka_broker.answers(self.options.kafka_port), timeout_s=kafka_broker.READY_TIMEOUT_S
             )
-        created = TopicKeeper(KafkaSettings(servers=self.kafka_servers), self.settings.topics).ensure(
-            topic_settings(event_retention_days=self.settings.topics.event_retention_days)
-        )
+        keeper = TopicKeeper(self._kafka(), self.topics)
+        wanted = topic_settings(event_retention_days=self.topics.event_retention_days)
+        created = keeper.ensure(wanted)
+        for finding in keeper.check(wanted):
+            self.tell(f"warning: {finding}")
         self.tell(f"Kafka is ready; {len(created)} topics created")
         if "nacos" in self.children:
             self.children["nacos"].wait_until(
@@ -233,9 +247,12 @@ class LocalStack:
     def _environment(self, name: str) -> dict[str, str]:
         return {
             "SHIPLOG_KAFKA__SERVERS": self.kafka_servers,
+            "SHIPLOG_KAFKA__SECURITY_PROTOCOL": self._kafka().security_protocol,
             "SHIPLOG_NACOS__SERVERS": f'["{self.nacos_url}"]',
             "SHIPLOG_GATEWAY__PORT": str(self.options.gateway_port),
             f"SHIPLOG_{name.upper()}__ADMIN__PORT": str(self._admin_port(name)),
+            "SHIPLOG_TOPICS__REPLICATION_FACTOR": str(self.topics.replication_factor),
+            "SHIPLOG_TOPICS__MIN_INSYNC_REPLICAS": str(self.topics.min_insync_replicas),
         }
 
 

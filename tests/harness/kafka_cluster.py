@@ -22,7 +22,7 @@ from runtime.settings import KafkaSettings, TopicsSettings
 from schemas.topics import topic_settings
 from shiplog.local_stack import kafka_broker
 from shiplog.local_stack.jars import bring_jars
-from tests.harness.servers import JARS, PARTITIONS, free_port
+from tests.harness.servers import JARS, PARTITIONS, free_port, topics_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +114,7 @@ class KafkaCluster:
 
     @property
     def topics(self) -> TopicsSettings:
-        return TopicsSettings(partitions=PARTITIONS, replication_factor=3)
+        return TopicsSettings(partitions=PARTITIONS)
 
     def settings_of(self, user: str) -> KafkaSettings:
         """The settings of a client that logs in as this user; a cluster without logins does not care."""
@@ -131,11 +131,7 @@ class KafkaCluster:
 
     def environment(self, user: str = SUPER_USER) -> dict[str, str]:
         """The same as variables of a process."""
-        given = {
-            "SHIPLOG_KAFKA__SERVERS": self.servers,
-            "SHIPLOG_TOPICS__PARTITIONS": str(PARTITIONS),
-            "SHIPLOG_TOPICS__REPLICATION_FACTOR": "3",
-        }
+        given = {"SHIPLOG_KAFKA__SERVERS": self.servers, **topics_environment(self.topics)}
         if self.security is None:
             return given
         return given | {
@@ -148,7 +144,7 @@ class KafkaCluster:
 
     def admin(self) -> AdminClient:
         """Keep it for as long as its futures are waited for."""
-        return AdminClient(self.settings.client_config("test-admin") | {"log_level": 0})
+        return AdminClient(self.settings.client_config("admin", "test") | {"log_level": 0})
 
     def start(self) -> None:
         for child in self.brokers.values():
@@ -175,7 +171,7 @@ class KafkaCluster:
 
     def _answers(self, node: int) -> bool:
         own = {"bootstrap.servers": f"127.0.0.1:{self.ports[node]}", "log_level": 0}
-        return _is_whole(AdminClient(self.settings.client_config("test-admin") | own))
+        return _is_whole(AdminClient(self.settings.client_config("admin", "test") | own))
 
     def stop(self) -> None:
         for child in self.brokers.values():

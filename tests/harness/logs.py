@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import TopicPartition
 
+from runtime.kafka_clients import make_consumer
 from schemas.avro_codec import codecs
 from schemas.topics import SNAPSHOT_HISTORY
 
@@ -27,14 +28,15 @@ def read_history(kafka: Kafka) -> list[Manifest]:
 
 def read_all(kafka: Kafka, topic: str) -> list[Message]:
     """Every committed record of a topic, in the order of its partitions."""
-    consumer = Consumer(
-        kafka.settings.client_config("test")
-        | {
+    consumer = make_consumer(
+        kafka.settings,
+        "test",
+        {
             "group.id": "test-unused",
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
-        }
+        },
     )
     count = len(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
     found, unfinished = [], dict.fromkeys(range(count), 0)

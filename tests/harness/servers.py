@@ -68,10 +68,22 @@ class Kafka(Protocol):
     def settings(self) -> KafkaSettings:
         """Of a client that may do everything."""
 
+    @property
+    def topics(self) -> TopicsSettings: ...
+
     def environment(self) -> dict[str, str]:
         """The same, and those of topics, as variables of a process."""
 
     def renew_topics(self) -> None: ...
+
+
+def topics_environment(topics: TopicsSettings) -> dict[str, str]:
+    """How topics are made, as variables of a process."""
+    return {
+        "SHIPLOG_TOPICS__PARTITIONS": str(topics.partitions),
+        "SHIPLOG_TOPICS__REPLICATION_FACTOR": str(topics.replication_factor),
+        "SHIPLOG_TOPICS__MIN_INSYNC_REPLICAS": str(topics.min_insync_replicas),
+    }
 
 
 @dataclass(slots=True)
@@ -89,8 +101,12 @@ class KafkaServer:
     def settings(self) -> KafkaSettings:
         return KafkaSettings(servers=self.servers)
 
+    @property
+    def topics(self) -> TopicsSettings:
+        return TopicsSettings(partitions=PARTITIONS, replication_factor=1, min_insync_replicas=1)
+
     def environment(self) -> dict[str, str]:
-        return {"SHIPLOG_KAFKA__SERVERS": self.servers, "SHIPLOG_TOPICS__PARTITIONS": str(PARTITIONS)}
+        return {"SHIPLOG_KAFKA__SERVERS": self.servers, **topics_environment(self.topics)}
 
     def wait(self) -> None:
         self.child.wait_until(lambda: kafka_broker.answers(self.port), timeout_s=60)
@@ -102,7 +118,7 @@ class KafkaServer:
         present = [t.name for t in wanted if t.name in admin.list_topics(timeout=10).topics]
         for future in (admin.delete_topics(present) if present else {}).values():
             future.result(20)
-        keeper = TopicKeeper(KafkaSettings(servers=self.servers), TopicsSettings(partitions=PARTITIONS))
+        keeper = TopicKeeper(self.settings, self.topics)
         deadline = time.monotonic() + 20
         while True:
             try:

@@ -12,7 +12,7 @@ import pytest
 from consumers.materializer import process
 from consumers.materializer.engine import Engine
 from consumers.settings import ConversionSettings, MaterializerSettings
-from runtime.settings import AdminSettings, KafkaSettings, TopicsSettings
+from runtime.settings import AdminSettings, KafkaSettings
 from tests.harness.pilot import wait_for
 from tests.harness.servers import PARTITIONS, free_port
 from tests.integration.test_faults import Changes, assert_converges, assert_history_is_sound
@@ -71,7 +71,7 @@ def materializing(processes: Processes, kafka: KafkaServer, settings: dict[str, 
     observe = {scope: {"mode": "observe"} for scope in ("service", "namespace", "datacenter")}
     materializer = process.Materializer(
         kafka=KafkaSettings(servers=kafka.servers),
-        topics=TopicsSettings(partitions=PARTITIONS),
+        topics=kafka.topics,
         settings=MaterializerSettings(
             group=f"materializer-{processes.group}",
             admin=AdminSettings(port=free_port()),

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.harness.pilot import wait_for
-from tests.harness.servers import JARS, free_port
+from tests.harness.servers import JARS, free_port, topics_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +106,7 @@ def test_no_orphan_survives_kill_9_of_up(
     """With an existing Kafka and Nacos, which are left alone."""
     kafka.renew_topics()
     options = ("--kafka", kafka.servers, "--nacos", nacos.url)
-    up = Up(tmp_path, *options, SHIPLOG_TOPICS__PARTITIONS="4")
+    up = Up(tmp_path, *options, **topics_environment(kafka.topics))
     started.append(up)
     up.wait()
     children = up.children()
@@ -123,7 +123,7 @@ def test_a_process_that_ends_is_started_again(
     """The stack goes on, and says so."""
     kafka.renew_topics()
     options = ("--kafka", kafka.servers, "--nacos", nacos.url)
-    up = Up(tmp_path, *options, SHIPLOG_TOPICS__PARTITIONS="4")
+    up = Up(tmp_path, *options, **topics_environment(kafka.topics))
     started.append(up)
     addresses = up.wait()
     gateway = next(child for child in up.children() if child.cmdline()[-1] == "gateway")
