@@ -3,7 +3,7 @@
 from prometheus_client import Counter, Gauge
 
 from mcp_gateway.loop_metrics import LoopCounter, LoopHistogram
-from mcp_gateway.sessions.ads import COLLECTIONS
+from mcp_gateway.sessions.known_types import COLLECTIONS
 from mcp_gateway.views.synthetic import SYNTHETIC_ENTRIES
 
 CLIENTS = Gauge("istio_mcp_clients_total", "Streams that are open.", ["component"])

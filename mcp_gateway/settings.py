@@ -108,6 +108,9 @@ class LimitSettings(Section):
     max_in_flight_bytes: int = Field(
         default=512 * 1024 * 1024, ge=1, description="of large pushes being sent; others wait in line"
     )
+    max_message_bytes: int = Field(
+        default=512 * 1024 * 1024, ge=1, description="of encoded pushes that are kept for other streams"
+    )
     in_the_way_s: float = Field(
         default=20.0, gt=0, description="for a large push to be read while others wait in line"
     )
@@ -141,6 +144,11 @@ class GatewaySettings(Section):
     incremental_collections: tuple[str, ...] = Field(
         default=("*",), description="MCP collections, or patterns, of which sinks that ask for it get differences"
     )
+    also_answered: tuple[str, ...] = Field(
+        default=(),
+        description="MCP collections and type URLs, or patterns, that are not Istio's and are answered empty; "
+        "others are refused",
+    )
     drain_s: float = Field(default=5.0, ge=0, description="on SIGTERM, over which streams are told to go")
     instance: str = Field(default="", description="what the audit trail calls it; empty: host name and admin port")
     deliveries: DeliveriesSettings = DeliveriesSettings()
@@ -157,7 +165,8 @@ class GatewaySettings(Section):
             for name, view in self.views.items()
         }
         rules = tuple(Rule(view=rule.view, identities=rule.identities, node=rule.node) for rule in self.view_rules)
-        return Views(selections, Rules(rules=rules, default=self.default_view))
+        rules_of = Rules(rules=rules, default=self.default_view)
+        return Views(selections, rules_of, max_message_bytes=self.limits.max_message_bytes)
 
     @model_validator(mode="after")
     def _rules_name_views(self) -> Self:

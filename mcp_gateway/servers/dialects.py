@@ -28,22 +28,33 @@ def remembering(parse: Callable[[bytes], Request]) -> Callable[[bytes], Request]
     return lambda data: remembered(data) if len(data) <= _SHORT else parse(data)
 
 
-def mcp_source(incremental: tuple[str, ...], protocol: str = "mcp") -> Dialect[RequestResources]:
-    """MCP; `incremental` are the patterns of the collections that may be sent as differences."""
+def mcp_source(
+    incremental: tuple[str, ...], protocol: str = "mcp", *, also_answered: tuple[str, ...] = ()
+) -> Dialect[RequestResources]:
+    """MCP; `incremental` and `also_answered` are as in `McpSourceSession`."""
     return Dialect(
         protocol=protocol,
-        session=lambda: McpSourceSession(incremental=incremental),
+        session=lambda: McpSourceSession(incremental=incremental, also_answered=also_answered),
         message_format=McpFormat(),
         parse=remembering(RequestResources.FromString),
     )
 
 
-ADS = Dialect(
-    protocol="ads", session=AdsSession, message_format=AdsFormat(), parse=remembering(DiscoveryRequest.FromString)
-)
-DELTA_ADS = Dialect(
-    protocol="delta",
-    session=DeltaAdsSession,
-    message_format=DeltaAdsFormat(),
-    parse=remembering(DeltaDiscoveryRequest.FromString),
-)
+def ads(also_answered: tuple[str, ...] = ()) -> Dialect[DiscoveryRequest]:
+    """ADS, state of the world."""
+    return Dialect(
+        protocol="ads",
+        session=lambda: AdsSession(also_answered=also_answered),
+        message_format=AdsFormat(),
+        parse=remembering(DiscoveryRequest.FromString),
+    )
+
+
+def delta_ads(also_answered: tuple[str, ...] = ()) -> Dialect[DeltaDiscoveryRequest]:
+    """Delta ADS."""
+    return Dialect(
+        protocol="delta",
+        session=lambda: DeltaAdsSession(also_answered=also_answered),
+        message_format=DeltaAdsFormat(),
+        parse=remembering(DeltaDiscoveryRequest.FromString),
+    )

@@ -19,7 +19,7 @@ from mcp_gateway.deliveries import Recipient
 from mcp_gateway.errors import GatewayError, NotAllowedError, ProtocolError, TooManyError, UnreadError
 from mcp_gateway.servers.admission import Admission
 from mcp_gateway.servers.credentials import CertificateFiles, identities
-from mcp_gateway.servers.dialects import ADS, DELTA_ADS, mcp_source
+from mcp_gateway.servers.dialects import ads, delta_ads, mcp_source
 from mcp_gateway.servers.in_flight import InFlight
 from mcp_gateway.servers.stream import Stream
 from runtime.errors import PortBusyError
@@ -63,11 +63,13 @@ class PilotServer:
         self.streams: set[Stream[Any]] = set()
         self.in_flight = InFlight(settings.limits.max_in_flight_bytes)
         self._server = grpc.aio.server(options=_options(settings))
-        mcp, ads, delta = mcp_source(settings.incremental_collections), ADS, DELTA_ADS
+        also = settings.also_answered
+        mcp = mcp_source(settings.incremental_collections, also_answered=also)
+        state, delta = ads(also), delta_ads(also)
         self._server.add_generic_rpc_handlers(
             (
                 self._handler(MCP_SERVICE, EstablishResourceStream=mcp),
-                self._handler(ADS_SERVICE, StreamAggregatedResources=ads, DeltaAggregatedResources=delta),
+                self._handler(ADS_SERVICE, StreamAggregatedResources=state, DeltaAggregatedResources=delta),
             )
         )
         self._health = health.aio.HealthServicer()

@@ -39,7 +39,9 @@ class SinkDialer:
         self._sink = sink
         self._settings = settings
         self._server = server
-        self._dialect = mcp_source(settings.incremental_collections, protocol="mcp-sink")
+        self._dialect = mcp_source(
+            settings.incremental_collections, protocol="mcp-sink", also_answered=settings.also_answered
+        )
         self._credentials = _credentials(sink)
 
     async def run(self) -> None:

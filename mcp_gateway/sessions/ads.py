@@ -1,8 +1,8 @@
 """The server's side of an ADS stream, state of the world, as istiod uses it as a config source. Pure.
 
 istiod's first request of each type carries a made-up nonce: the first request per type and stream is initial
-whatever its nonce. It always acknowledges: an ACK means received, not applied. MeshConfig is never answered:
-an empty answer wedges istiod 1.9 to 1.11.
+whatever its nonce. It always acknowledges: an ACK means received, not applied. Which types are answered stands in
+`known_types`.
 
 Other clients may name the resources that they want; each request that counts replaces the list:
 
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mcp_gateway.errors import ProtocolError
+from mcp_gateway.sessions.known_types import UNANSWERED, collection_of
 from mcp_gateway.sessions.session import NOBODY, Node, Received, Watches, answered
 from mcp_gateway.sessions.watch import Answer, Watch
 from mcp_gateway.wire import delimited, delimiter, text
@@ -30,24 +31,10 @@ if TYPE_CHECKING:
     from schemas.protobuf.envoy_discovery.discovery_pb2 import DiscoveryRequest
     from schemas.protobuf.envoy_discovery.discovery_pb2 import Node as DiscoveryNode
 
-MESH_CONFIG = "core/v1alpha1/MeshConfig"
 WILDCARD = "*"
 MAX_NAMES = 10_000
 """Names asked for on one watch; who wants more wants all."""
 MCP_RESOURCE_TYPE_URL = b"type.googleapis.com/istio.mcp.v1alpha1.Resource"
-COLLECTIONS = {
-    "networking.istio.io/DestinationRule": "istio/networking/v1alpha3/destinationrules",
-    "networking.istio.io/EnvoyFilter": "istio/networking/v1alpha3/envoyfilters",
-    "networking.istio.io/Gateway": "istio/networking/v1alpha3/gateways",
-    "networking.istio.io/ServiceEntry": "istio/networking/v1alpha3/serviceentries",
-    "networking.istio.io/Sidecar": "istio/networking/v1alpha3/sidecars",
-    "networking.istio.io/VirtualService": "istio/networking/v1alpha3/virtualservices",
-    "networking.istio.io/WorkloadEntry": "istio/networking/v1alpha3/workloadentries",
-    "security.istio.io/AuthorizationPolicy": "istio/security/v1beta1/authorizationpolicies",
-    "security.istio.io/PeerAuthentication": "istio/security/v1beta1/peerauthentications",
-    "security.istio.io/RequestAuthentication": "istio/security/v1beta1/requestauthentications",
-}
-"""Collections by API group and kind: the API version in between is the peer's choice."""
 
 # Of `DiscoveryResponse`: fields 1, 2, 4, 5.
 _VERSION_TAG, _RESOURCES_TAG, _TYPE_URL_TAG, _NONCE_TAG = 0x0A, 0x12, 0x22, 0x2A
@@ -70,21 +57,6 @@ class AdsFormat:
     def envelope(self, name: str, version: str, _: Sequence[str] | None) -> tuple[bytes, bytes]:
         """The version before the resources; the type URL that was asked for, and the nonce, after them."""
         return text(_VERSION_TAG, version), text(_TYPE_URL_TAG, name) + text(_NONCE_TAG, version)
-
-
-def collection_of(type_url: str) -> str:
-    """The collection behind a type URL such as `networking.istio.io/v1/ServiceEntry`.
-
-    A type of Istio's that shiplog has no resources of is a collection that stays empty.
-
-    Raises:
-        ProtocolError: it is not group/version/kind.
-    """
-    match type_url.split("/"):
-        case [group, version, kind] if group and version and kind and not group.startswith("type."):
-            return COLLECTIONS.get(f"{group}/{kind}", f"ads/{group}/{kind}")
-        case _:
-            raise ProtocolError(f"unknown type {type_url[:100]!r}: this is a source of Istio's configuration")
 
 
 def node_of(node: DiscoveryNode) -> Node:
@@ -147,8 +119,12 @@ class AdsWatch(Watch):
 
 @dataclass(slots=True)
 class AdsSession:
-    """One client's stream; `node` is what it called itself."""
+    """One client's stream; `node` is what it called itself.
 
+    `also_answered` are patterns of types beyond Istio's that are answered empty.
+    """
+
+    also_answered: tuple[str, ...] = ()
     node: Node = NOBODY
     watches: Watches = field(default_factory=lambda: Watches(kind=AdsWatch))
 
@@ -160,9 +136,9 @@ class AdsSession:
         """
         if request.HasField("node") and not self.watches:
             self.node = node_of(request.node)
-        if request.type_url == MESH_CONFIG:
+        if request.type_url in UNANSWERED:
             return None
-        collection = collection_of(request.type_url)
+        collection = collection_of(request.type_url, self.also_answered)
         watch, is_new = self.watches.of(collection, request.type_url)
         if not isinstance(watch, AdsWatch):  # never: the watches of this session are
             raise ProtocolError("a watch of another protocol")

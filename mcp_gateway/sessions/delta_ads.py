@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mcp_gateway.errors import FellBehindError, ProtocolError
-from mcp_gateway.sessions.ads import MAX_NAMES, MESH_CONFIG, WILDCARD, before_in_any, collection_of, node_of
+from mcp_gateway.sessions.ads import MAX_NAMES, WILDCARD, before_in_any, node_of
+from mcp_gateway.sessions.known_types import UNANSWERED, collection_of
 from mcp_gateway.sessions.session import NOBODY, Node, Received, Watches, answered
 from mcp_gateway.sessions.watch import Answer, Watch
 from mcp_gateway.wire import delimited, delimiter, text
@@ -183,8 +184,12 @@ class DeltaWatch(Watch):
 
 @dataclass(slots=True)
 class DeltaAdsSession:
-    """One client's stream; `node` is what it called itself."""
+    """One client's stream; `node` is what it called itself.
 
+    `also_answered` are patterns of types beyond Istio's that are answered empty.
+    """
+
+    also_answered: tuple[str, ...] = ()
     node: Node = NOBODY
     watches: Watches = field(default_factory=lambda: Watches(kind=DeltaWatch))
 
@@ -197,9 +202,10 @@ class DeltaAdsSession:
         """
         if request.HasField("node") and not self.watches:
             self.node = node_of(request.node)
-        if request.type_url == MESH_CONFIG:
+        if request.type_url in UNANSWERED:
             return None
-        watch, is_new = self.watches.of(collection_of(request.type_url), request.type_url)
+        collection = collection_of(request.type_url, self.also_answered)
+        watch, is_new = self.watches.of(collection, request.type_url)
         if not isinstance(watch, DeltaWatch):  # never: the watches of this session are
             raise ProtocolError("a watch of another protocol")
         named = [name for name in request.resource_names_subscribe if name != WILDCARD]

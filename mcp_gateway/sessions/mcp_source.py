@@ -1,7 +1,7 @@
 """The source's side of an MCP v1alpha1 stream. Pure.
 
 A request is taken when its nonce is empty (it begins anew) or pending (it answers a push); others are stale.
-Every collection that a sink lists is answered, empty ones too: until then a Pilot never becomes ready.
+Every collection that a Pilot lists is answered, empty ones too: until then it never becomes ready.
 
 A push holds differences only where the latest request asked for that and the collection allows it: against the
 acknowledged state, or against what a sink says it still has when it begins anew. A sink's NACK does not ask for
@@ -13,8 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mcp_gateway.errors import ProtocolError
 from mcp_gateway.patterns import matches
+from mcp_gateway.sessions.known_types import mcp_collection
 from mcp_gateway.sessions.session import NOBODY, Node, Received, Watches
 from mcp_gateway.sessions.watch import Answer, Watch
 from mcp_gateway.views.synthetic import SYNTHETIC_ENTRIES
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mcp_gateway.views.view import MessageFormat, View
     from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources
 
-COLLECTION_PREFIX = "istio/"
 # Of `Resources`: fields 1 to 5, and 6 as it is when it is set.
 _VERSION_TAG, _COLLECTION_TAG, _RESOURCES_TAG, _REMOVED_TAG, _NONCE_TAG = 0x0A, 0x12, 0x1A, 0x22, 0x2A
 _INCREMENTAL = b"\x30\x01"
@@ -67,10 +66,12 @@ class McpWatch(Watch):
 class McpSourceSession:
     """One sink's stream; `node` is what it called itself, which a stock Pilot leaves empty.
 
-    `incremental` are the patterns of the collections whose pushes may hold differences.
+    `incremental` are the patterns of the collections whose pushes may hold differences, `also_answered` those of
+    collections beyond Istio's that are answered empty.
     """
 
     incremental: tuple[str, ...] = ("*",)
+    also_answered: tuple[str, ...] = ()
     node: Node = NOBODY
     watches: Watches = field(default_factory=lambda: Watches(kind=McpWatch))
 
@@ -80,9 +81,7 @@ class McpSourceSession:
         Raises:
             ProtocolError: it names no collection of Istio's, or too many on one stream.
         """
-        collection = request.collection
-        if not collection.startswith(COLLECTION_PREFIX):
-            raise ProtocolError(f"unknown collection {collection[:100]!r}: collections begin with istio/")
+        collection = mcp_collection(request.collection, self.also_answered)
         if request.HasField("sink_node") and not self.watches:
             self.node = Node(request.sink_node.id, dict(request.sink_node.annotations))
         received = self.watches.receive(

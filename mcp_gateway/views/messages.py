@@ -18,13 +18,21 @@ if TYPE_CHECKING:
     """A protocol's format, what the peer calls the collection, and the version that the push differs from."""
 
 MAX_FORMS = 64
-"""Kept of one content: peers choose the names in a form, and could fill the memory with them."""
+"""Kept of one content: peers choose which versions they acknowledge, and each is another difference."""
+MAX_BYTES = 512 * 1024 * 1024
+"""Of all messages together, unless the gateway's settings say otherwise."""
 
 
 @dataclass(slots=True)
 class Messages:
-    """Each push as it was first encoded, as long as a view has that content."""
+    """Each push as it was first encoded, as long as a view has that content and there is room.
 
+    At most `max_bytes` are kept, or the last message alone; the first ones go first. A message that is not kept is
+    encoded anew for the next stream.
+    """
+
+    max_bytes: int = MAX_BYTES
+    size: int = 0
     _views: dict[Content, int] = field(default_factory=dict)
     _encoded: dict[Content, dict[Form, bytes]] = field(default_factory=dict)
 
@@ -39,23 +47,33 @@ class Messages:
             self._views[content] = views
         else:
             del self._views[content]
-            self._encoded.pop(content, None)
+            for message in self._encoded.pop(content, {}).values():
+                self.size -= len(message)
 
     def get(self, content: Content, form: Form) -> bytes | None:
-        """The message, if it was encoded before."""
+        """The message, if it is kept."""
         forms = self._encoded.get(content)
         return None if forms is None else forms.get(form)
 
     def keep(self, content: Content, form: Form, message: bytes) -> bytes:
         """The same message, from now on for all; content that no view holds is not kept."""
-        if content in self._views:
-            forms = self._encoded.setdefault(content, {})
-            if len(forms) >= MAX_FORMS:
-                del forms[next(iter(forms))]
-            forms[form] = message
+        if content not in self._views:
+            return message
+        forms = self._encoded.get(content, {})
+        if form in forms:
+            self._drop(content, form)
+        elif len(forms) >= MAX_FORMS:
+            self._drop(content, next(iter(forms)))
+        while self._encoded and self.size + len(message) > self.max_bytes:
+            first = next(iter(self._encoded))
+            self._drop(first, next(iter(self._encoded[first])))
+        self._encoded.setdefault(content, {})[form] = message
+        self.size += len(message)
         return message
 
-    @property
-    def size(self) -> int:
-        """Bytes of what is kept."""
-        return sum(len(message) for forms in list(self._encoded.values()) for message in list(forms.values()))
+    def _drop(self, content: Content, form: Form) -> None:
+        """Forgets a message, and the content with its last one: none stands here without any."""
+        forms = self._encoded[content]
+        self.size -= len(forms.pop(form))
+        if not forms:
+            del self._encoded[content]

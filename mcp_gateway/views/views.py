@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_gateway.views.messages import Messages
+from mcp_gateway.views.messages import MAX_BYTES, Messages
 from mcp_gateway.views.publisher import Publisher
 from mcp_gateway.views.rules import Rules
 from mcp_gateway.views.view import Selection, View
@@ -23,8 +23,14 @@ class Views:
     `shapes` are those that resources are stored in, in the order in which views refer to them.
     """
 
-    def __init__(self, selections: Mapping[str, Selection] = EVERYTHING, rules: Rules | None = None) -> None:
-        self.messages = Messages()
+    def __init__(
+        self,
+        selections: Mapping[str, Selection] = EVERYTHING,
+        rules: Rules | None = None,
+        *,
+        max_message_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.messages = Messages(max_bytes=max_message_bytes)
         self.shapes = tuple(dict.fromkeys(selection.shape for selection in selections.values()))
         self.publishers = {
             name: Publisher(View(name, selection, self.shapes.index(selection.shape), self.messages))

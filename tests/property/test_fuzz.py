@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from mcp_gateway.errors import GatewayError
-from mcp_gateway.servers.dialects import ADS, DELTA_ADS, mcp_source
+from mcp_gateway.servers.dialects import ads, delta_ads, mcp_source
 from mcp_gateway.sessions.session import MAX_WATCHES
 from mcp_gateway.views.messages import MAX_FORMS
 from mcp_gateway.views.view import View
@@ -72,7 +72,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
     return bytes(found)
 
 
-@pytest.mark.parametrize("dialect", [mcp_source(("*",)), ADS, DELTA_ADS], ids=lambda one: one.protocol)
+@pytest.mark.parametrize("dialect", [mcp_source(("*",)), ads(), delta_ads()], ids=lambda one: one.protocol)
 def test_whatever_a_peer_says_is_answered_or_refused(dialect: Dialect[Any]) -> None:
     """No other error, and no memory but for what a peer within the limits may have."""
     chance = random.Random(SEED)

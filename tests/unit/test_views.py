@@ -139,6 +139,29 @@ def test_kept_messages_have_a_limit() -> None:
     assert view.messages.size == 0, "messages go with the content that they are of"
 
 
+def test_kept_messages_have_a_limit_of_bytes() -> None:
+    """Of all contents together; the first ones go, the last one stays even if it is larger than the limit."""
+    messages = Messages(max_bytes=100)
+    contents = [("c", str(number)) for number in range(5)]
+    for content in contents:
+        messages.hold(content)
+        for form in range(3):
+            messages.keep(content, (McpFormat, str(form), None), b"x" * 20)
+            assert messages.size <= 100
+    kept = [messages.get(content, (McpFormat, str(form), None)) for content in contents for form in range(3)]
+    assert [one is not None for one in kept] == [False] * 10 + [True] * 5
+    form = (McpFormat, "0", None)
+    messages.keep(contents[4], form, b"y" * 30)
+    assert messages.size == 90, "the one that it replaces does not count"
+    messages.keep(contents[4], form, b"z" * 300)
+    assert messages.size == 300
+    messages.keep(contents[0], form, b"x")
+    assert messages.size == 1
+    for content in contents:
+        messages.release(content)
+    assert messages.size == 0
+
+
 def test_messages_of_content_that_nobody_has_are_not_kept() -> None:
     """They are encoded anew."""
     messages = Messages()
