@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import structlog
+
 from mcp_gateway import metrics
 from schemas.records import Delivery, DeliveryKind
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
     from schemas.avro_codec import AvroCodec
 
+
+_log = structlog.get_logger()
 
 _QUEUED_WITHIN_S = 0.1
 """A delivery bears the time at which it was made, a little before it was queued."""
@@ -57,6 +61,7 @@ class DeliveryTrail:
         self._gateway = gateway
         self._missing = 0
         self._lost = 0
+        self._is_failing = False
 
     def sent(self, to: Recipient, collection: str, version: str, size: int, folded_to: Mapping[str, int]) -> None:
         """A push was handed to the stream: its collection's version, its bytes, and what of the log is in it."""
@@ -155,6 +160,15 @@ class DeliveryTrail:
         )
 
     def _write(self, delivery: Delivery) -> bool:
+        """Whether it is queued. A fault costs the trail that record, which is missing, and the stream nothing."""
         if self._writer is None:
             return False
-        return self._writer.write(delivery.pilot.encode(), self._codec.encode(delivery))
+        try:
+            is_queued = self._writer.write(delivery.pilot.encode(), self._codec.encode(delivery))
+        except Exception:  # noqa: BLE001 - logged once
+            if not self._is_failing:  # once, and not for each push
+                _log.exception("delivery_not_recorded", pilot=delivery.pilot[:200], kind=delivery.kind)
+            self._is_failing = True
+            return False
+        self._is_failing = False
+        return is_queued

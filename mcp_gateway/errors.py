@@ -1,12 +1,15 @@
-"""What can go wrong between a gateway and a Pilot; each ends that Pilot's stream, and no one else's.
+"""What can go wrong between a gateway and a Pilot; each ends that Pilot's stream, and no other.
 
 GatewayError
 ├── ProtocolError     the peer broke the protocol
 ├── FellBehindError   what the peer has is no longer known: it may come back, and begin anew
 ├── NotAllowedError   the peer's identity is not allowed here, or has no view
 ├── TooManyError      a limit on streams is reached
+├── TooMuchError      a limit on what is kept for a peer is reached
 ├── StalledError      the peer does not answer
 │   └── UnreadError   it does not even read
+├── CallLostError     the call was cancelled, and not by its owner
+├── InternalFaultError a fault of the gateway
 └── StoppingError     the gateway is going
 """
 
@@ -49,6 +52,24 @@ class StalledError(GatewayError):
 
 class UnreadError(StalledError):
     """The peer does not read, so that it can't even be told."""
+
+
+class TooMuchError(GatewayError):
+    """A limit on the bytes that are kept for a peer, or for all, is reached."""
+
+    reason = "too_much_kept"
+
+
+class CallLostError(GatewayError):
+    """The call under the stream was cancelled, by the peer or by gRPC, while the stream was served."""
+
+    reason = "call_lost"
+
+
+class InternalFaultError(GatewayError):
+    """A fault of the gateway; the trace is in its log."""
+
+    reason = "internal"
 
 
 class StoppingError(GatewayError):

@@ -17,6 +17,9 @@ MESSAGE_SIZES = LoopHistogram(
 )
 SEND_FAILURES = Counter("istio_mcp_send_failures", "Streams that ended while a push was written.")
 RECONNECTIONS = Counter("istio_mcp_reconnections", "Sinks that were dialled again.")
+SINK_FAULTS = Counter(
+    "shiplog_gateway_sink_faults_total", "Ends of streams to sinks that are dialled, by reason.", ["reason"]
+)
 STREAMS = Gauge("shiplog_gateway_streams", "Streams that are open, by protocol.", ["protocol"])
 FOLLOWERS = Gauge("shiplog_gateway_followers", "Streams that follow a view.", ["view"])
 REFUSED_STREAMS = Counter(

@@ -47,7 +47,8 @@ class KafkaBatchWriter:
 
     `write` and `whole_until` never wait, and belong to one thread. What was taken is kept until Kafka has it,
     however long it is away, in the order of its key. Records that Kafka refuses for good are counted in `lost`:
-    all of a batch and partition, for it takes or refuses these together.
+    all of a batch and partition, for it takes or refuses these together. So are those of a batch that could not be
+    handed over at all.
     """
 
     def __init__(
@@ -125,8 +126,8 @@ class KafkaBatchWriter:
                 self._bytes_settled += settled.bytes
             try:
                 self._hand_over()
-            except (KafkaException, BufferError) as error:
-                # A batch that failed counts as queued: nothing is whole after it.
+            except KafkaException as error:
+                # The topic can't be looked up: nothing was taken from the queue.
                 _log.warning("records can't be handed to Kafka", topic=self._topic, error=str(error))
 
     def _hand_over(self) -> None:
@@ -145,15 +146,24 @@ class KafkaBatchWriter:
         batch = _Batch(self._collected_at)
         self._batches.append(batch)
         self._collected_at = now
+        records = [self._queue.popleft() for _ in range(len(self._queue))]
+        batch.records = len(records)
+        batch.bytes = sum(len(value) for _, value in records)
+        try:
+            self._produce(batch, records)
+        except Exception:  # noqa: BLE001 - counted and logged: the next batch may be well
+            # Counted before the batch is let go: nothing is called whole that has a loss in it.
+            _log.exception("batch_lost", topic=self._topic, records=batch.records)
+            self.lost += batch.records
+            batch.waits_for = 0
+
+    def _produce(self, batch: _Batch, records: list[tuple[bytes, bytes]]) -> None:
         messages: list[dict[str, Any]] = []
         last: dict[int, tuple[int, int]] = {}
-        while self._queue:
-            key, value = self._queue.popleft()
+        for key, value in records:
             where = _partition_of(key, self._partitions)
             last[where] = (len(messages), last.get(where, (0, 0))[1] + 1)
             messages.append({"key": key, "value": value, "partition": where})
-            batch.bytes += len(value)
-        batch.records = len(messages)
         for index, count in last.values():
             messages[index]["callback"] = partial(self._settle, batch, count)
         batch.waits_for += len(last)

@@ -14,10 +14,10 @@ LARGE = 64 * 1024
 
 
 class Waiter(Protocol):
-    """Who wants to send a large push, by itself and not by what it equals."""
+    """A stream with a large push to send; compared by identity."""
 
     def room(self) -> None:
-        """There is room; never raises. Who can't make use of it now asks again when it can."""
+        """There is room; never raises. A waiter that can't make use of it now asks again when it can."""
 
 
 class InFlight:

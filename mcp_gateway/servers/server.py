@@ -16,12 +16,22 @@ from grpc_reflection.v1alpha import reflection
 
 from mcp_gateway import metrics
 from mcp_gateway.deliveries import Recipient
-from mcp_gateway.errors import GatewayError, NotAllowedError, ProtocolError, TooManyError, UnreadError
+from mcp_gateway.errors import (
+    CallLostError,
+    GatewayError,
+    InternalFaultError,
+    NotAllowedError,
+    ProtocolError,
+    TooManyError,
+    TooMuchError,
+    UnreadError,
+)
 from mcp_gateway.servers.admission import Admission
 from mcp_gateway.servers.credentials import CertificateFiles, identities
 from mcp_gateway.servers.dialects import ads, delta_ads, mcp_source
 from mcp_gateway.servers.in_flight import InFlight
 from mcp_gateway.servers.stream import Stream
+from runtime.backoff import Backoff
 from runtime.errors import PortBusyError
 
 if TYPE_CHECKING:
@@ -42,8 +52,13 @@ _STATUS = {
     ProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
     NotAllowedError: grpc.StatusCode.PERMISSION_DENIED,
     TooManyError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    TooMuchError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    InternalFaultError: grpc.StatusCode.INTERNAL,
 }
 """All others are UNAVAILABLE: the peer may come again."""
+TRANSPORT_FAULTS = (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError)
+"""The call ended while it was read or written: an event of the network, and no fault of the gateway."""
+_SWEEP_PAUSES_S = (1.0, 60.0)
 
 
 class PilotServer:
@@ -59,7 +74,7 @@ class PilotServer:
         self._admission = Admission(settings)
         self._is_stopping = False
         self._started_at, self._numbers = int(time.time()), count(1)
-        self._sweep: asyncio.Task[None] | None = None
+        self._parts: list[asyncio.Task[None]] = []
         self.streams: set[Stream[Any]] = set()
         self.in_flight = InFlight(settings.limits.max_in_flight_bytes)
         self._server = grpc.aio.server(options=_options(settings))
@@ -96,7 +111,11 @@ class PilotServer:
     async def serve(self) -> None:
         """Answers from now on."""
         await self._server.start()
-        self._sweep = self._supervisor.task("sweep of stalled peers", self._let_stalled_go)
+        task = self._supervisor.task
+        self._parts = [
+            task("sweep of stalled peers", self._let_stalled_go, restart=Backoff(*_SWEEP_PAUSES_S)),
+            task("grpc server", self._await_end),
+        ]
         for service in ("", MCP_SERVICE, ADS_SERVICE):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
@@ -108,8 +127,8 @@ class PilotServer:
         no new streams (GOAWAY), so it comes back over another one.
         """
         self._is_stopping = True
-        if self._sweep is not None:
-            self._sweep.cancel()
+        for part in self._parts:
+            part.cancel()
         await self._health.enter_graceful_shutdown()
         drain_s = self._settings.drain_s
         stopped = asyncio.create_task(self._server.stop(grace=drain_s + 1.0))
@@ -124,7 +143,12 @@ class PilotServer:
         return Stream(dialect, peer, identities, self._views, self._trail, limits, self.in_flight)
 
     async def follow(self, stream: Stream[Any], wire: Any) -> None:
-        """Serves a stream, in sight of operators, until it ends; raises GatewayError as `Stream.run` does."""
+        """Serves a stream, in sight of operators, until it ends.
+
+        Raises:
+            GatewayError: as `Stream.run` does; InternalFaultError for whatever else goes wrong in the gateway.
+            TRANSPORT_FAULTS: the call ended.
+        """
         protocol, address = stream.dialect.protocol, stream.peer.address
         stream.peer.stream = f"{self._started_at:x}-{next(self._numbers)}"
         self.streams.add(stream)
@@ -143,18 +167,33 @@ class PilotServer:
             )  # fmt: skip
             metrics.REFUSED_STREAMS.labels(error.reason).inc()
             raise
+        except TRANSPORT_FAULTS:
+            raise
+        except Exception as error:
+            raise _internal(stream.peer, error) from error
         finally:
             self.streams.discard(stream)
             open_streams.dec()
             metrics.CLIENTS.labels("shiplog").dec()
             _log.info("stream closed", peer=address, protocol=protocol)
 
+    async def _await_end(self) -> None:
+        """Raises what ended gRPC's own accepting of calls, of which nobody else hears.
+
+        With a time limit, as without one a cancellation would cancel the server's own future.
+        """
+        while await self._server.wait_for_termination(timeout=60.0):
+            continue  # the time is over, and the server is not
+
     async def _let_stalled_go(self) -> None:
         while True:
             await asyncio.sleep(1.0)
             now = time.monotonic()
             for stream in list(self.streams):
-                stream.let_go_if_stalled(now)
+                try:
+                    stream.let_go_if_stalled(now)
+                except Exception as error:  # noqa: BLE001 - the stream's owner hears of it
+                    stream.failed(error)
 
     def _handler(self, service: str, **dialects: Dialect[Any]) -> Any:
         """A handler of streams that takes and gives bytes: messages are encoded once, elsewhere."""
@@ -165,21 +204,39 @@ class PilotServer:
         return grpc.method_handlers_generic_handler(service, handlers)
 
     def _behavior(self, dialect: Dialect[Any]) -> Any:
-        async def serve(_: object, context: Any) -> None:
+        async def admit(context: Any) -> None:
             known_as = identities(context.auth_context())
             peer = Recipient(context.peer(), dialect.protocol, known_as[0] if known_as else "")
             stream = self.stream(dialect, peer, known_as)
+            async with self._admission.admitted(known_as, peer.address):
+                await self.follow(stream, context)
+
+        async def serve(_: object, context: Any) -> None:
+            fault: GatewayError
             try:
-                async with self._admission.admitted(known_as, peer.address):
-                    await self.follow(stream, context)
-            except (UnreadError, grpc.aio.InternalError) as error:
+                await admit(context)
+            except (UnreadError, CallLostError, *TRANSPORT_FAULTS) as error:
                 # A status can't follow a message that is not taken: cancelled, gRPC drops both.
                 raise asyncio.CancelledError from error
             except GatewayError as error:
-                status = _STATUS.get(type(error), grpc.StatusCode.UNAVAILABLE)
-                await context.abort(status, str(error))
+                fault = error
+            except Exception as error:  # noqa: BLE001 - logged with its trace, and told to the peer
+                fault = _internal(Recipient(context.peer(), dialect.protocol), error)
+            else:
+                return
+            await context.abort(_STATUS.get(type(fault), grpc.StatusCode.UNAVAILABLE), str(fault)[:1000])
 
         return serve
+
+
+def _internal(peer: Recipient, error: Exception) -> InternalFaultError:
+    """Logs and counts a fault of the gateway; the error for the peer, which says nothing of its cause."""
+    _log.error(
+        "stream_failed", peer=peer.address, protocol=peer.protocol, node=peer.node[:200],
+        fault=f"{type(error).__name__}: {error}"[:500], exc_info=error,
+    )  # fmt: skip
+    metrics.REFUSED_STREAMS.labels(InternalFaultError.reason).inc()
+    return InternalFaultError("an internal fault of the gateway; its log has the trace")
 
 
 def _options(settings: GatewaySettings) -> list[tuple[str, int]]:

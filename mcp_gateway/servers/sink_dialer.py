@@ -15,11 +15,13 @@ import structlog
 
 from mcp_gateway import metrics
 from mcp_gateway.deliveries import Recipient
-from mcp_gateway.errors import GatewayError, ProtocolError, StalledError
+from mcp_gateway.errors import CallLostError, GatewayError, InternalFaultError, ProtocolError, StalledError
 from mcp_gateway.servers.dialects import mcp_source
+from mcp_gateway.servers.server import TRANSPORT_FAULTS
 from runtime.backoff import Backoff
 from runtime.errors import SettingsError
-from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources, Resources
+from runtime.supervision import is_cancellation_requested
+from schemas.protobuf.istio_mcp.mcp_pb2 import Resources
 
 if TYPE_CHECKING:
     from mcp_gateway.servers.server import PilotServer
@@ -49,17 +51,34 @@ class SinkDialer:
         backoff = Backoff(*_BACKOFF_S)
         while True:
             started = time.monotonic()
-            try:
-                await self._serve_once()
-                fault = "the sink ended the stream"
-            except grpc.aio.AioRpcError as error:
-                fault = f"{error.code().name}: {error.details()}"
-            except (GatewayError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
-                fault = str(error)  # the last two: the call ended while it was written to
+            reason, fault = await self._attempt()
             metrics.RECONNECTIONS.inc()
+            metrics.SINK_FAULTS.labels(reason).inc()
             wait_s = backoff.pause_s(time.monotonic() - started)
-            _log.warning("sink is dialled again", sink=self._sink.address, fault=fault, in_s=round(wait_s, 1))
+            _log.warning(
+                "sink is dialled again", sink=self._sink.address, reason=reason, fault=fault[:300],
+                in_s=round(wait_s, 1),
+            )  # fmt: skip
             await asyncio.sleep(wait_s)
+
+    async def _attempt(self) -> tuple[str, str]:
+        """Serves the sink until the stream ends, however it ends; the reason as a metric's label, and in words."""
+        try:
+            await self._serve_once()
+        except asyncio.CancelledError:
+            if is_cancellation_requested():
+                raise
+            return CallLostError.reason, "the call was cancelled"
+        except GatewayError as error:
+            return error.reason, str(error)
+        except grpc.aio.AioRpcError as error:
+            return "call_failed", f"{error.code().name}: {error.details()}"
+        except TRANSPORT_FAULTS as error:
+            return CallLostError.reason, str(error)
+        except Exception as error:  # noqa: BLE001 - logged with its trace; the sink is dialled again
+            _log.exception("sink_failed", sink=self._sink.address)
+            return InternalFaultError.reason, f"{type(error).__name__}: {error}"
+        return "ended", "the sink ended the stream"
 
     async def _serve_once(self) -> None:
         address = self._sink.address
@@ -73,25 +92,25 @@ class SinkDialer:
         )
         async with channel:
             call = channel.stream_stream(METHOD)()
-            await call.write(TRIGGER)
-            await self._await_refusal(call)
+            await self._trigger(call)
             peer = Recipient(address, "mcp-sink", self._sink.identity or address)
             await self._server.follow(self._server.stream(self._dialect, peer, [peer.identity]), call)
 
-    async def _await_refusal(self, call: Any) -> None:
-        """The sink's answer to the trigger, which must be that it does not know the collection.
+    async def _trigger(self, call: Any) -> None:
+        """Makes the sink speak: its answer must be that it does not know the collection.
 
         Raises:
             ProtocolError, StalledError: it is something else, or nothing.
         """
         try:
             async with asyncio.timeout(self._settings.limits.first_request_s):
+                await call.write(TRIGGER)
                 data = await call.read()
         except TimeoutError:
             raise StalledError("the sink does not answer") from None
         if data is grpc.aio.EOF:
             raise ProtocolError("the sink ended the stream before it asked for anything")
-        request = RequestResources.FromString(data)
+        request = self._dialect.request(data)
         if request.error_detail.code != grpc.StatusCode.UNIMPLEMENTED.value[0]:
             raise ProtocolError("the sink did not refuse the trigger: it is no MCP sink")
 

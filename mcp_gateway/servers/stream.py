@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import grpc.aio
 
 from mcp_gateway import metrics
-from mcp_gateway.errors import NotAllowedError, ProtocolError, StalledError, StoppingError, UnreadError
+from mcp_gateway.errors import (
+    CallLostError,
+    NotAllowedError,
+    ProtocolError,
+    StalledError,
+    StoppingError,
+    UnreadError,
+)
 from mcp_gateway.servers.admission import Pace
 from mcp_gateway.servers.books import Books, Push
 from mcp_gateway.servers.in_flight import LARGE
 from mcp_gateway.sessions.watch import Answer
+from runtime.supervision import is_cancellation_requested
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,6 +69,17 @@ class Dialect(Generic[Request]):
     message_format: MessageFormat
     parse: Callable[[bytes], Request]
 
+    def request(self, data: bytes) -> Request:
+        """The request that these bytes are.
+
+        Raises:
+            ProtocolError: they are none.
+        """
+        try:
+            return self.parse(data)
+        except Exception as error:  # protobuf's errors differ between its implementations
+            raise ProtocolError(f"not a request of this protocol: {str(error)[:200]}") from error
+
 
 @dataclass(slots=True, eq=False)
 class Stream(Generic[Request]):
@@ -89,6 +108,7 @@ class Stream(Generic[Request]):
     _sending: Push | None = None
     _sending_since: float = 0.0
     _task: asyncio.Task[Any] | None = None
+    _is_let_go: bool = False
 
     def __post_init__(self) -> None:
         self.session = self.dialect.session()
@@ -105,7 +125,17 @@ class Stream(Generic[Request]):
         Raises:
             GatewayError: it ends for another reason; the text is for the peer.
         """
-        self._task = asyncio.current_task()
+        self._task = task = asyncio.current_task()
+        try:
+            await self._serve(wire)
+        except asyncio.CancelledError:
+            if self._is_let_go and self._over is not None and (task is None or not task.uncancel()):
+                raise self._over from None
+            if is_cancellation_requested():
+                raise
+            raise CallLostError("the call was cancelled") from None
+
+    async def _serve(self, wire: Wire) -> None:
         try:
             async with asyncio.timeout(self.limits.first_request_s):
                 first = await wire.read()
@@ -152,10 +182,15 @@ class Stream(Generic[Request]):
         sending, limits = self._sending, self.limits
         if sending is not None and now - self._sending_since > (limit := self._reading_limit(sending)):
             self._over = UnreadError(f"a push of {len(sending.message)} bytes was not read in {limit:g} s")
-            if self._task is not None:
+            if self._task is not None and not self._is_let_go:
+                self._is_let_go = True
                 self._task.cancel()
         elif self.books.unanswered_since is not None and now - self.books.unanswered_since > limits.stalled_s:
             self._end(StalledError(f"no answer to a push in {limits.stalled_s:g} s"))
+
+    def failed(self, error: Exception) -> None:
+        """Ends the stream because of a fault in what is done for it elsewhere; the stream's owner hears of it."""
+        self._end(error)
 
     def leave(self) -> None:
         """The gateway is going: the stream ends after what it is sending."""
@@ -176,6 +211,10 @@ class Stream(Generic[Request]):
             while (data := await wire.read()) is not grpc.aio.EOF:
                 if self._take(data) and (wait_s := pace.wait_s()) > 0:
                     await asyncio.sleep(wait_s)
+        except asyncio.CancelledError:
+            if is_cancellation_requested():
+                raise
+            self._end(CallLostError("the call was cancelled while it was read"))
         except Exception as error:  # noqa: BLE001 - raised again by the writer, which owns the stream
             self._end(error)
         else:
@@ -188,11 +227,7 @@ class Stream(Generic[Request]):
         An acknowledgement that asks for nothing doesn't: there are no more of them than pushes. Nothing else is
         bounded by what the gateway does.
         """
-        try:
-            request = self.dialect.parse(data)
-        except Exception as error:  # protobuf's errors differ between its implementations
-            raise ProtocolError(f"not a request of this protocol: {error}") from error
-        received = self.session.receive(request)
+        received = self.session.receive(self.dialect.request(data))
         self.peer.node = self.session.node.id
         if received is None:
             return True
@@ -260,18 +295,15 @@ class Stream(Generic[Request]):
         self._sending, self._sending_since = push, time.monotonic()
         try:
             await wire.write(push.message)
-        except asyncio.CancelledError:
-            metrics.SEND_FAILURES.inc()
-            if self._over is not None:
-                raise self._over from None
-            raise
-        except grpc.aio.InternalError:  # the peer is gone, and the call was not told yet
+        except (asyncio.CancelledError, grpc.aio.BaseError):  # the latter: the peer is gone
             metrics.SEND_FAILURES.inc()
             raise
         finally:
             self._sending = None
-            self.books.sent()
-            self.in_flight.give_back(len(push.message))
+            try:
+                self.books.sent()
+            finally:
+                self.in_flight.give_back(len(push.message))
 
     def _end(self, error: Exception) -> None:
         self._over = error

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
 
 
 class Follower(Protocol):
-    """Who wants to know, by itself and not by what it equals."""
+    """A stream that follows a view; compared by identity."""
 
     def changed(self, collections: dict[str, None]) -> None:
-        """These collections have new versions (a dict, as a set that keeps its order); never raises."""
+        """These collections have new versions (a dict, as a set that keeps its order)."""
+
+    def failed(self, error: Exception) -> None:
+        """`changed` raised this: the follower ends; never raises."""
 
 
 class Publisher:
@@ -35,10 +38,13 @@ class Publisher:
             self._followers.discard(follower)
 
     def changed(self, collections: Collection[str]) -> None:
-        """These collections have new versions."""
+        """These collections have new versions. A follower that fails keeps no other from hearing of it."""
         noted = dict.fromkeys(collections)
-        for follower in self._followers:
-            follower.changed(noted)
+        for follower in tuple(self._followers):
+            try:
+                follower.changed(noted)
+            except Exception as error:  # noqa: BLE001 - the follower's owner hears of it
+                follower.failed(error)
 
     def count(self) -> int:
         """How many follow."""

@@ -104,12 +104,14 @@ class View:
     def watch(self, collection: str) -> None:
         """A peer asks for a collection: one that is made of another is kept from now on."""
         if collection == SYNTHETIC_ENTRIES and not self._has_synthetic:
-            self._has_synthetic = True
-            known, made = self.known(SERVICE_ENTRIES), self._collection(SYNTHETIC_ENTRIES)
-            for name, resource in known.resources.items():
+            known = self.known(SERVICE_ENTRIES)
+            found = {name: synthetic(resource) for name, resource in known.resources.items()}
+            made = self._collection(SYNTHETIC_ENTRIES)
+            for name, entry in found.items():
                 # Of rivals only the one that is shown is taken over: it has no rival here.
-                made.put(("", name), name, synthetic(resource), known.observed_at)
+                made.put(("", name), name, entry, known.observed_at)
             self._settle(SYNTHETIC_ENTRIES)
+            self._has_synthetic = True  # at the end: one that can't be made leaves nothing half done
 
     def known(self, collection: str) -> Collection:
         """A collection to look at; an empty one where there is none."""

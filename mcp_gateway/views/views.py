@@ -49,10 +49,18 @@ class Views:
             publisher.view.fill(store)
 
     def apply(self, changes: AppliedChanges) -> None:
-        """Takes in what a manifest changed."""
+        """Takes in what a manifest changed. A view that fails keeps no other from it; its exception comes last."""
+        fault: Exception | None = None
         for name, publisher in self.publishers.items():
-            if changed := publisher.view.apply(changes):
+            try:
+                changed = publisher.view.apply(changes)
+            except Exception as error:  # noqa: BLE001 - raised below
+                fault = fault or error
+                continue
+            if changed:
                 self._changed.setdefault(name, set()).update(changed)
+        if fault is not None:
+            raise fault
 
     def announce(self) -> None:
         """Tells the streams what was taken in since the last time."""

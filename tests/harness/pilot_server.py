@@ -10,12 +10,13 @@ from mcp_gateway.deliveries import DeliveryTrail
 from mcp_gateway.servers.server import PilotServer
 from mcp_gateway.servers.sink_dialer import SinkDialer
 from mcp_gateway.settings import GatewaySettings
+from runtime.backoff import Backoff
 from runtime.supervision import Supervisor
 from schemas.avro_codec import codecs
 from tests.harness.resources import changes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class ServedViews:
@@ -27,11 +28,12 @@ class ServedViews:
         self.trail = DeliveryTrail(None, codecs().delivery, gateway="gw")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self.supervisor = Supervisor()
         self._dialling: list[asyncio.Task[None]] = []
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self.server, self.port = self._run(self._start())
+        self.server, self.port = self.run(self._start())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -50,18 +52,26 @@ class ServedViews:
             self.views.apply(changes(versions, namespace=namespace, shapes=self.views.shapes))
             self.views.announce()
 
-        self._run(apply())
+        self.run(apply())
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Calls it on the event loop; what it returned."""
+
+        async def called() -> Any:
+            return function()
+
+        return self.run(called())
 
     def stop(self) -> None:
-        self._run(self._stop())
+        self.run(self._stop())
 
     async def _start(self) -> tuple[PilotServer, int]:
-        server = PilotServer(self.settings, self.views, self.trail, Supervisor())
+        server = PilotServer(self.settings, self.views, self.trail, self.supervisor)
         port = server.bind()
         await server.serve()
         for sink in self.settings.sinks:
             dialer = SinkDialer(sink, self.settings, server)
-            self._dialling.append(asyncio.create_task(dialer.run()))
+            self._dialling.append(self.supervisor.task("sink dialer", dialer.run, restart=Backoff(1.0, 60.0)))
         return server, port
 
     async def _stop(self) -> None:
@@ -69,5 +79,6 @@ class ServedViews:
             task.cancel()
         await self.server.stop()
 
-    def _run(self, coroutine: Any) -> Any:
+    def run(self, coroutine: Any) -> Any:
+        """Runs it on the event loop; what it returned."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pytest
 
 from mcp_gateway.debug_pages import pilot
 from mcp_gateway.deliveries import DeliveryTrail, Recipient
-from mcp_gateway.errors import FellBehindError, StalledError, UnreadError
+from mcp_gateway.errors import CallLostError, FellBehindError, StalledError, UnreadError
 from mcp_gateway.servers.dialects import mcp_source
 from mcp_gateway.servers.in_flight import InFlight
 from mcp_gateway.servers.stream import Dialect, Stream
@@ -410,5 +411,141 @@ def test_who_does_not_read_is_let_go_sooner_while_others_wait() -> None:
         with pytest.raises(UnreadError, match="not read in 20 s"):
             await crowd.tasks[0]
         crowd.end()
+
+    asyncio.run(asyncio.wait_for(exchange(), 60))
+
+
+class LostCall(Peer):
+    """A wire whose call is cancelled from the outside, while it is read or while it is written."""
+
+    def __init__(self, lost_in: str) -> None:
+        super().__init__()
+        self._lost_in = lost_in
+
+    async def read(self) -> bytes | object:
+        if self._lost_in == "first read" or (self._lost_in == "read" and self.reads):
+            self.reads += 1
+            raise asyncio.CancelledError
+        return await super().read()
+
+    async def write(self, message: bytes) -> None:
+        if self._lost_in == "write":
+            raise asyncio.CancelledError
+        await super().write(message)
+
+
+@pytest.mark.parametrize("lost_in", ["first read", "read", "write"])
+def test_a_call_that_is_cancelled_from_outside_ends_its_stream_with_an_error(lost_in: str) -> None:
+    """Closing a channel does that to whoever waits for one of its calls: it must not look as if it was wanted."""
+
+    async def exchange() -> None:
+        peer, stream = LostCall(lost_in), stream_in(views_with(a="1"))
+        peer.say(SERVICE_ENTRIES)
+        with pytest.raises(CallLostError):
+            await stream.run(peer)
+
+    asyncio.run(asyncio.wait_for(exchange(), 60))
+
+
+def test_a_stream_that_is_let_go_leaves_its_owner_as_it_was() -> None:
+    """The sweep cancels the write; for the owner's task that is an error like others, and no wish to end."""
+
+    async def owner(stream: Stream[RequestResources], peer: Peer, seen: list[int]) -> None:
+        with pytest.raises(UnreadError):
+            await stream.run(peer)
+        task = asyncio.current_task()
+        assert task is not None
+        seen.append(task.cancelling())
+
+    async def exchange() -> None:
+        peer, stream = SlowPeer(), stream_in(views_with(a="1"))
+        peer.say(SERVICE_ENTRIES)
+        seen: list[int] = []
+        task = asyncio.create_task(owner(stream, peer, seen))
+        await settled()
+        for _ in range(2):
+            stream.let_go_if_stalled(time.monotonic() + 3600)
+        await task
+        assert seen == [0]
+
+    asyncio.run(asyncio.wait_for(exchange(), 60))
+
+
+def test_a_stream_whose_owner_is_cancelled_while_it_is_let_go_is_cancelled() -> None:
+    """The owner's wish to end goes before."""
+
+    async def exchange() -> None:
+        peer, stream = SlowPeer(), stream_in(views_with(a="1"))
+        peer.say(SERVICE_ENTRIES)
+        task = asyncio.create_task(stream.run(peer))
+        await settled()
+        stream.let_go_if_stalled(time.monotonic() + 3600)
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+
+    asyncio.run(asyncio.wait_for(exchange(), 60))
+
+
+class Failing:
+    """A follower, or a waiter, that raises whatever it is told."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def changed(self, collections: dict[str, None]) -> None:
+        raise RuntimeError(f"told of {list(collections)}")
+
+    def failed(self, error: Exception) -> None:
+        self.error = error
+
+
+def test_a_follower_that_fails_keeps_no_other_from_hearing_of_a_change() -> None:
+    """Whatever it raises, and whether it comes before or after the others."""
+
+    async def exchange() -> None:
+        views = views_with(a="1")
+        (publisher,) = views.publishers.values()
+        failing = [Failing() for _ in range(5)]
+        peers = [Peer() for _ in range(5)]
+        with contextlib.ExitStack() as following:
+            tasks = []
+            for one, peer in zip(failing, peers, strict=True):
+                following.enter_context(publisher.followed_by(one))
+                tasks.append(asyncio.create_task(stream_in(views).run(peer)))
+                peer.say(SERVICE_ENTRIES)
+                await peer.pushes.get()
+            await settled()
+            views.apply(changes({"a": "2"}))
+            views.announce()
+            for peer in peers:
+                assert (await peer.pushes.get()).resources[0].metadata.version == "2"
+            assert all(isinstance(one.error, RuntimeError) for one in failing)
+            for task in tasks:
+                task.cancel()
+
+    asyncio.run(asyncio.wait_for(exchange(), 60))
+
+
+def test_a_trail_that_fails_costs_no_stream_anything() -> None:
+    """The delivery is missing, as when there is no room; the push is made and acknowledged."""
+
+    class Broken(Kept):
+        def write(self, key: bytes, value: bytes) -> bool:
+            raise RuntimeError(f"{key!r} {len(value)}")
+
+    async def exchange() -> None:
+        peer, views = Peer(), views_with(a="1")
+        trail = DeliveryTrail(Broken(), CODEC, gateway="gw-1")
+        limits = LimitSettings()
+        stream = Stream(DIALECT, Recipient("x:1", "mcp"), [], views, trail, limits, InFlight(1 << 30))
+        peer.say(SERVICE_ENTRIES)
+        task = asyncio.create_task(stream.run(peer))
+        await peer.pushes.get()
+        await settled()
+        assert stream.watches.due(views.publishers["default"].view.version) == []
+        assert pilot(stream)["collections"][SERVICE_ENTRIES]["acknowledged"]
+        assert not task.done()
+        task.cancel()
 
     asyncio.run(asyncio.wait_for(exchange(), 60))

@@ -14,7 +14,7 @@ from mcp_gateway.settings import GatewaySettings
 from mcp_gateway.store import AppliedChanges
 from mcp_gateway.views.messages import MAX_FORMS, Messages
 from mcp_gateway.views.rules import Rule, Rules
-from mcp_gateway.views.synthetic import ENDPOINTS_VERSION, SERVICE_VERSION, SYNTHETIC_ENTRIES
+from mcp_gateway.views.synthetic import ENDPOINTS_VERSION, SERVICE_VERSION, SYNTHETIC_ENTRIES, synthetic
 from mcp_gateway.views.view import Selection, View
 from mcp_gateway.views.views import Views
 from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources, Resources
@@ -313,3 +313,23 @@ def test_how_many_versions_a_peer_is_behind() -> None:
     assert [view.known(SERVICE_ENTRIES).versions_behind(version) for version in versions] == [2, 1, 0]
     assert view.known(SERVICE_ENTRIES).versions_behind("x") is None
     assert view.known(SERVICE_ENTRIES).versions_behind(None) is None
+
+
+def test_synthetic_entries_that_can_not_be_made_leave_nothing_half_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream that asked for them fails; the next one gets all of them, and not the first few."""
+    view, made = View(), 0
+
+    def failing(entry: EncodedResource) -> EncodedResource:
+        nonlocal made
+        made += 1
+        if made == 3:
+            raise ValueError(entry.name)
+        return synthetic(entry)
+
+    view.apply(changes({f"x/{number}": "1" for number in range(5)}))
+    monkeypatch.setattr("mcp_gateway.views.view.synthetic", failing)
+    with pytest.raises(ValueError, match="x/2"):
+        view.watch(SYNTHETIC_ENTRIES)
+    assert push(view, SYNTHETIC_ENTRIES).resources == []
+    view.watch(SYNTHETIC_ENTRIES)
+    assert len(push(view, SYNTHETIC_ENTRIES).resources) == 5
