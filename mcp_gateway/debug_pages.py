@@ -73,6 +73,7 @@ def pilot(stream: Stream[Any]) -> dict[str, Any]:
         "connected_s": round(time.time() - books.opened_at, 1),
         "unanswered_s": unanswered and round(time.monotonic() - unanswered, 1),
         "push_to_ack_ms": None if books.latency_s is None else round(books.latency_s * 1000, 1),
+        "kept_bytes": stream.kept_bytes,
         "waits_for_room": stream.in_flight.is_waiting(stream),
         "collections": {
             watch.asked_as: {

@@ -52,6 +52,9 @@ QUARANTINED = Counter("shiplog_gateway_quarantined_total", "Records set aside, b
 RESOURCES = Gauge("shiplog_gateway_resources", "Resources held.")
 NAMESPACES = Gauge("shiplog_gateway_namespaces", "Namespaces held.")
 MESSAGE_CACHE = Gauge("shiplog_gateway_message_bytes", "Bytes of encoded pushes that are kept for other streams.")
+SUBSCRIPTION_BYTES = Gauge(
+    "shiplog_gateway_subscription_bytes", "Bytes kept of names and versions that clients subscribe to or state."
+)
 IN_FLIGHT = Gauge("shiplog_gateway_in_flight_bytes", "Bytes of large pushes that are being sent.")
 WAITING_FOR_ROOM = Gauge("shiplog_gateway_waiting_for_room", "Streams whose large push waits for others'.")
 DATA_AGE = Gauge("shiplog_gateway_data_age_seconds", "Since Kafka last gave a record, or said that there is none.")

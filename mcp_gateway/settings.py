@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from mcp_gateway.resources import Shape
+from mcp_gateway.servers.kept_bytes import MAX_BYTES, MAX_BYTES_OF_PEER
 from mcp_gateway.views.rules import Rule, Rules
 from mcp_gateway.views.view import Selection
 from mcp_gateway.views.views import Views
@@ -97,6 +98,13 @@ class LimitSettings(Section):
         default=2500, ge=1, description="or per address, of peers without a certificate"
     )
     max_streams_per_connection: int = Field(default=100, ge=1)
+    max_connections: int = Field(default=10_000, ge=1)
+    max_subscription_bytes_per_identity: int = Field(
+        default=MAX_BYTES_OF_PEER,
+        ge=1,
+        description="kept of names and versions that clients subscribe to or state; or per address",
+    )
+    max_subscription_bytes: int = Field(default=MAX_BYTES, ge=1, description="the same, of all clients together")
     streams_per_s: float = Field(default=200.0, gt=0, description="that are let in; others wait in line")
     max_wait_s: float = Field(default=30.0, ge=0, description="in line; then they are refused")
     requests_per_s: float = Field(default=200.0, gt=0, description="read from one stream; others wait")

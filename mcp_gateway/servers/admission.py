@@ -58,7 +58,7 @@ class Admission:
         """
         if self._allowed and not any(matches(identity, self._allowed) for identity in identities):
             raise NotAllowedError("your certificate's identity is not allowed here")
-        who = identities[0] if identities else _host(address)
+        who = peer_name(identities, address)
         if self._open.total() >= self._limits.max_streams:
             raise TooManyError("too many streams on this gateway")
         if self._open[who] >= self._limits.max_streams_per_identity:
@@ -78,6 +78,6 @@ class Admission:
                 del self._open[who]
 
 
-def _host(address: str) -> str:
-    """The peer's address without its port: `ipv4:10.0.0.1`."""
-    return address.rpartition(":")[0]
+def peer_name(identities: Sequence[str], address: str) -> str:
+    """The name under which a peer's limits are counted: its identity, or its address without the port."""
+    return identities[0] if identities else address.rpartition(":")[0]

@@ -30,6 +30,7 @@ from mcp_gateway.servers.admission import Admission
 from mcp_gateway.servers.credentials import CertificateFiles, identities
 from mcp_gateway.servers.dialects import ads, delta_ads, mcp_source
 from mcp_gateway.servers.in_flight import InFlight
+from mcp_gateway.servers.kept_bytes import KeptBytes
 from mcp_gateway.servers.stream import Stream
 from runtime.backoff import Backoff
 from runtime.errors import PortBusyError
@@ -58,6 +59,8 @@ _STATUS = {
 """All others are UNAVAILABLE: the peer may come again."""
 TRANSPORT_FAULTS = (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError)
 """The call ended while it was read or written: an event of the network, and no fault of the gateway."""
+_OTHER_CALLS = 1000
+"""Health checks and reflection, beside streams of Pilots."""
 _SWEEP_PAUSES_S = (1.0, 60.0)
 
 
@@ -76,8 +79,13 @@ class PilotServer:
         self._started_at, self._numbers = int(time.time()), count(1)
         self._parts: list[asyncio.Task[None]] = []
         self.streams: set[Stream[Any]] = set()
-        self.in_flight = InFlight(settings.limits.max_in_flight_bytes)
-        self._server = grpc.aio.server(options=_options(settings))
+        limits = settings.limits
+        self.in_flight = InFlight(limits.max_in_flight_bytes)
+        self.kept = KeptBytes(limits.max_subscription_bytes_per_identity, limits.max_subscription_bytes)
+        metrics.SUBSCRIPTION_BYTES.set_function(lambda: self.kept.bytes)
+        self._server = grpc.aio.server(
+            options=_options(settings), maximum_concurrent_rpcs=limits.max_streams + _OTHER_CALLS
+        )
         also = settings.also_answered
         mcp = mcp_source(settings.incremental_collections, also_answered=also)
         state, delta = ads(also), delta_ads(also)
@@ -138,9 +146,10 @@ class PilotServer:
         await stopped
 
     def stream(self, dialect: Dialect[Any], peer: Recipient, identities: Sequence[str]) -> Stream[Any]:
-        """A stream to that peer, whoever dialled; it shares views, trail, limits and room with all others."""
+        """A stream to that peer, whoever dialled; it shares views, trail and limits with all others."""
         limits = self._settings.limits
-        return Stream(dialect, peer, identities, self._views, self._trail, limits, self.in_flight)
+        views, trail = self._views, self._trail
+        return Stream(dialect, peer, identities, views, trail, limits, self.in_flight, self.kept)
 
     async def follow(self, stream: Stream[Any], wire: Any) -> None:
         """Serves a stream, in sight of operators, until it ends.
@@ -247,6 +256,9 @@ def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", limits.max_header_bytes),
         ("grpc.absolute_max_metadata_size", 2 * limits.max_header_bytes),
         ("grpc.max_concurrent_streams", limits.max_streams_per_connection),
+        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        # Else the window for what is not read yet grows to megabytes; requests are small.
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.server_handshake_timeout_ms", int(limits.handshake_s * 1000)),
         ("grpc.so_reuseport", 0),  # a busy port must be an error
         # Pilots ping every 30 s, also without a stream; a default server drops them for it after some minutes.

@@ -19,9 +19,11 @@ from mcp_gateway.errors import (
     StoppingError,
     UnreadError,
 )
-from mcp_gateway.servers.admission import Pace
+from mcp_gateway.servers.admission import Pace, peer_name
 from mcp_gateway.servers.books import Books, Push
 from mcp_gateway.servers.in_flight import LARGE
+from mcp_gateway.servers.kept_bytes import KeptBytes
+from mcp_gateway.sessions.session import Node
 from mcp_gateway.sessions.watch import Answer
 from runtime.supervision import is_cancellation_requested
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from mcp_gateway.deliveries import DeliveryTrail, Recipient
     from mcp_gateway.servers.in_flight import InFlight
-    from mcp_gateway.sessions.session import Node, Received, Watches
+    from mcp_gateway.sessions.session import Received, Watches
     from mcp_gateway.settings import LimitSettings
     from mcp_gateway.views.publisher import Publisher
     from mcp_gateway.views.view import MessageFormat, View
@@ -97,6 +99,7 @@ class Stream(Generic[Request]):
     trail: DeliveryTrail
     limits: LimitSettings
     in_flight: InFlight
+    kept: KeptBytes = field(default_factory=KeptBytes)
     session: Session[Request] = field(init=False)
     books: Books = field(init=False)
     _publisher: Publisher | None = None
@@ -109,6 +112,7 @@ class Stream(Generic[Request]):
     _sending_since: float = 0.0
     _task: asyncio.Task[Any] | None = None
     _is_let_go: bool = False
+    _counted: int = 0
 
     def __post_init__(self) -> None:
         self.session = self.dialect.session()
@@ -134,6 +138,8 @@ class Stream(Generic[Request]):
             if is_cancellation_requested():
                 raise
             raise CallLostError("the call was cancelled") from None
+        finally:
+            self._count_kept(0)
 
     async def _serve(self, wire: Wire) -> None:
         try:
@@ -159,6 +165,11 @@ class Stream(Generic[Request]):
     def view(self) -> View | None:
         """What the peer sees, once that is chosen."""
         return None if self._publisher is None else self._publisher.view
+
+    @property
+    def kept_bytes(self) -> int:
+        """What is kept because the peer named or stated it, as it was counted last."""
+        return self._counted
 
     def changed(self, collections: dict[str, None]) -> None:
         """These collections have new versions; what is noted several times is one push.
@@ -203,7 +214,14 @@ class Stream(Generic[Request]):
         self.peer.view = found.view.name
         for watch in self.watches:
             found.view.watch(watch.collection)
+        self.session.node = Node(self.session.node.id)
         return found
+
+    def _count_kept(self, size: int) -> None:
+        """Counts what is kept for the peer; raises TooMuchError."""
+        if size != self._counted:
+            self.kept.change(peer_name(self.identities, self.peer.address), size - self._counted)
+            self._counted = size
 
     async def _read_all(self, wire: Wire) -> None:
         pace = Pace(self.limits.requests_per_s, self.limits.requests_per_s * 2)
@@ -229,9 +247,14 @@ class Stream(Generic[Request]):
         """
         received = self.session.receive(self.dialect.request(data))
         self.peer.node = self.session.node.id
+        view = self.view
+        if view is not None and self.session.node.metadata:  # it has chosen the view, and is of no more use
+            self.session.node = Node(self.session.node.id)
         if received is None:
             return True
-        watch, answer, view = received.watch, received.answer, self.view
+        watch, answer = received.watch, received.answer
+        if watch.kept or self._counted:
+            self._count_kept(self.watches.kept)
         self.books.received(received, view)
         if view is not None:
             if answer is Answer.INITIAL:
@@ -272,6 +295,8 @@ class Stream(Generic[Request]):
                 if message is not None:
                     self.in_flight.take(len(message))
                     self._due.append(Push(watch, watch.pending or "", message, view.folded_to))
+        if self._counted:
+            self._count_kept(watches.kept)
         if watches.waited:
             metrics.COALESCED.labels(view.name).inc(watches.waited)
             watches.waited = 0

@@ -15,11 +15,12 @@ Other clients may name the resources that they want; each request that counts re
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from sys import getsizeof
 from typing import TYPE_CHECKING
 
 from mcp_gateway.errors import ProtocolError
 from mcp_gateway.sessions.known_types import UNANSWERED, collection_of
-from mcp_gateway.sessions.session import NOBODY, Node, Received, Watches, answered
+from mcp_gateway.sessions.session import MAX_NAMES, NOBODY, Node, Received, Watches, answered, said_of_node
 from mcp_gateway.sessions.watch import Answer, Watch
 from mcp_gateway.wire import delimited, delimiter, text
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from schemas.protobuf.envoy_discovery.discovery_pb2 import Node as DiscoveryNode
 
 WILDCARD = "*"
-MAX_NAMES = 10_000
-"""Names asked for on one watch; who wants more wants all."""
 MCP_RESOURCE_TYPE_URL = b"type.googleapis.com/istio.mcp.v1alpha1.Resource"
 
 # Of `DiscoveryResponse`: fields 1, 2, 4, 5.
@@ -59,10 +58,15 @@ class AdsFormat:
         return text(_VERSION_TAG, version), text(_TYPE_URL_TAG, name) + text(_NONCE_TAG, version)
 
 
+def bytes_of_name(name: str) -> int:
+    """Bytes that a name takes that is subscribed to: in up to four sets and dicts, with a version beside it."""
+    return getsizeof(name) + 450
+
+
 def node_of(node: DiscoveryNode) -> Node:
-    """What an xDS client says of itself: texts in its metadata, and its cluster."""
+    """What an xDS client says of itself: texts in its metadata, and its cluster; raises as `said_of_node`."""
     texts = {name: value.string_value for name, value in node.metadata.fields.items() if value.string_value}
-    return Node(node.id, texts | ({"cluster": node.cluster} if node.cluster else {}))
+    return said_of_node(node.id, texts | ({"cluster": node.cluster} if node.cluster else {}))
 
 
 @dataclass(slots=True)
@@ -89,6 +93,7 @@ class AdsWatch(Watch):
         wanted = None if WILDCARD in names or (not names and self.names is None) else frozenset(names)
         if wanted != self.names:
             self.names, self.asked, self.sent = wanted, True, None
+            self.names_bytes = 0 if wanted is None else sum(map(bytes_of_name, wanted))
 
     def next(self, present: str) -> bool:
         """As for any watch; another list is due even at the same version, and an empty one never."""

@@ -22,10 +22,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mcp_gateway.errors import FellBehindError, ProtocolError
-from mcp_gateway.sessions.ads import MAX_NAMES, WILDCARD, before_in_any, node_of
+from mcp_gateway.sessions.ads import WILDCARD, before_in_any, bytes_of_name, node_of
 from mcp_gateway.sessions.known_types import UNANSWERED, collection_of
-from mcp_gateway.sessions.session import NOBODY, Node, Received, Watches, answered
+from mcp_gateway.sessions.session import MAX_NAMES, NOBODY, Node, Received, Watches, answered
 from mcp_gateway.sessions.watch import Answer, Watch
+from mcp_gateway.views.stated import stated
 from mcp_gateway.wire import delimited, delimiter, text
 
 if TYPE_CHECKING:
@@ -77,7 +78,13 @@ class DeltaWatch(Watch):
     gave_up_all: bool = False
     pending_whole: bool = False
     pending_names: frozenset[str] = frozenset()
+    pending_bytes: int = 0
     incremental: bool = True
+
+    @property
+    def kept(self) -> int:
+        """As for any watch; names of the push that is on its way are kept after they are unsubscribed, too."""
+        return max(self.names_bytes, self.pending_bytes) + (0 if self.has is None else self.has.bytes)
 
     def subscribe(self, names: Iterable[str], without: Iterable[str]) -> None:
         """Adds to the subscription, and takes from it.
@@ -89,13 +96,17 @@ class DeltaWatch(Watch):
         for name in names:
             if name == WILDCARD:
                 self._want_all()
-            else:
+                continue
+            self.asked_for.add(name)
+            if name not in self.names:
                 self.names.add(name)
-                self.asked_for.add(name)
+                self.names_bytes += bytes_of_name(name)
         for name in without:
             if name == WILDCARD and self.wildcard:
                 self._give_up_all()
-            self.names.discard(name)
+            if name in self.names:
+                self.names.remove(name)
+                self.names_bytes -= bytes_of_name(name)
             self.asked_for.discard(name)
             self.told.pop(name, None)
         if len(self.names) > MAX_NAMES:
@@ -110,7 +121,7 @@ class DeltaWatch(Watch):
         self.wildcard = True
         self.acknowledged = self.refused = None
         self.pending_whole = False  # what is on its way may be kept in part only
-        self.has = {name: version for name, version in self.told.items() if version} or None
+        self.has = stated({name: version for name, version in self.told.items() if version})
 
     def _give_up_all(self) -> None:
         self.wildcard, self.gave_up_all = False, True
@@ -142,6 +153,8 @@ class DeltaWatch(Watch):
             self.acknowledged, self.has = former
             for name in self.pending_names if answer is Answer.NACK else ():
                 self.told.pop(name, None)
+        if answer is not Answer.STALE:
+            self.pending_names, self.pending_bytes = frozenset(), 0
         return answer
 
     def message(self, view: View, message_format: MessageFormat) -> bytes | None:
@@ -158,19 +171,20 @@ class DeltaWatch(Watch):
             if not due:
                 self.pending = None
                 return None
-            self.pending_names = frozenset(due)
+            self.pending_names, self.pending_bytes = frozenset(due), self.names_bytes
             self.told.update((name, known.version_of(name)) for name in due)
             return view.join(self.collection, message_format, self.asked_as, self.pending_names)
         asked_for = self._take_asked_for()
+        self.compare(view)
         basis = self.basis
-        if not isinstance(basis, str):
-            return view.message(self.collection, message_format, self.asked_as, basis)
-        if asked_for:
-            changed = view.known(self.collection).changed_since(basis)
-            names = None if changed is None else changed | asked_for
-            message = None if names is None else view.join(self.collection, message_format, self.asked_as, names)
-        else:
+        if basis is None:
+            return view.message(self.collection, message_format, self.asked_as)
+        if isinstance(basis, str) and not asked_for:
             message = view.difference(self.collection, message_format, self.asked_as, basis)
+        else:
+            lacking = view.known(self.collection).lacking(basis)
+            names = None if lacking is None else lacking | asked_for
+            message = None if names is None else view.join(self.collection, message_format, self.asked_as, names)
         if message is None:
             raise FellBehindError(
                 f"{self.asked_as}: too many changes since your last acknowledgement; connect again"
@@ -208,11 +222,13 @@ class DeltaAdsSession:
         watch, is_new = self.watches.of(collection, request.type_url)
         if not isinstance(watch, DeltaWatch):  # never: the watches of this session are
             raise ProtocolError("a watch of another protocol")
-        named = [name for name in request.resource_names_subscribe if name != WILDCARD]
         if is_new:
+            named = {name for name in request.resource_names_subscribe if name != WILDCARD}
             watch.wildcard = not named or WILDCARD in request.resource_names_subscribe
-            watch.has = dict(request.initial_resource_versions) or None
-            watch.told = {name: version for name, version in (watch.has or {}).items() if name in named}
+            has = request.initial_resource_versions
+            watch.told = {name: has[name] for name in named if name in has}
+            if watch.wildcard:
+                watch.has = stated(has)
         watch.subscribe(request.resource_names_subscribe, request.resource_names_unsubscribe)
         if is_new:
             # What the client says that it has need not be sent again.

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from mcp_gateway.patterns import matches
 from mcp_gateway.sessions.known_types import mcp_collection
-from mcp_gateway.sessions.session import NOBODY, Node, Received, Watches
+from mcp_gateway.sessions.session import NOBODY, Node, Received, Watches, said_of_node
 from mcp_gateway.sessions.watch import Answer, Watch
+from mcp_gateway.views.stated import stated
 from mcp_gateway.views.synthetic import SYNTHETIC_ENTRIES
 from mcp_gateway.wire import delimited, delimiter, text
 
@@ -56,6 +57,7 @@ class McpWatch(Watch):
 
     def message(self, view: View, message_format: MessageFormat) -> bytes | None:
         """The push that is due."""
+        self.compare(view)
         basis = self.basis
         if self.collection == SYNTHETIC_ENTRIES and basis and view.known(self.collection).only_removes(basis):
             basis = None
@@ -79,11 +81,11 @@ class McpSourceSession:
         """Takes a request.
 
         Raises:
-            ProtocolError: it names no collection of Istio's, or too many on one stream.
+            ProtocolError: it names no collection of Istio's, too many of them, or itself with too long an id.
         """
         collection = mcp_collection(request.collection, self.also_answered)
         if request.HasField("sink_node") and not self.watches:
-            self.node = Node(request.sink_node.id, dict(request.sink_node.annotations))
+            self.node = said_of_node(request.sink_node.id, request.sink_node.annotations)
         received = self.watches.receive(
             collection,
             collection,
@@ -92,5 +94,5 @@ class McpSourceSession:
             incremental=request.incremental and matches(collection, self.incremental),
         )
         if received.answer is Answer.INITIAL and received.watch.incremental:
-            received.watch.has = dict(request.initial_resource_versions) or None
+            received.watch.has = stated(request.initial_resource_versions)
         return received

@@ -19,6 +19,14 @@ MAX_WATCHES = 200
 """Collections on one stream: a Pilot asks for about twenty."""
 
 
+MAX_NODE_ID = 1024
+"""Characters; Istio's are `sidecar~IP~POD.NAMESPACE~NAMESPACE.svc.DOMAIN`."""
+MAX_FACT = 1024
+"""Characters of the name and value of what a node says of itself."""
+MAX_NAMES = 10_000
+"""Resources named on one watch; a peer that wants more wants all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """What a peer says of itself in its first request; it proves nothing."""
@@ -33,6 +41,18 @@ class Node:
 
 
 NOBODY = Node()
+
+
+def said_of_node(node_id: str, metadata: Mapping[str, str]) -> Node:
+    """A node; metadata longer than any rule would look for is left out.
+
+    Raises:
+        ProtocolError: its id is too long: the audit trail would hold it in each record.
+    """
+    if len(node_id) > MAX_NODE_ID:
+        raise ProtocolError(f"a node id of {len(node_id)} characters: at most {MAX_NODE_ID} are taken")
+    short = {name: value for name, value in metadata.items() if len(name) + len(value) <= MAX_FACT}
+    return Node(node_id, short)
 
 
 class Received(NamedTuple):
@@ -122,6 +142,11 @@ class Watches:
         """Whether a push of that collection, if it is made now, may have more bytes than that."""
         watches = self._of.get(collection, ())
         return any(watch.pending is None and watch.awaits_more(size, view) for watch in watches)
+
+    @property
+    def kept(self) -> int:
+        """Bytes that are kept because the peer named or stated something."""
+        return sum(watch.kept for watch in self._watches.values())
 
     def __len__(self) -> int:
         """How many there are."""

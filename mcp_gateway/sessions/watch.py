@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from mcp_gateway.views.stated import Differing, Stated
+
 if TYPE_CHECKING:
-    from mcp_gateway.views.view import MessageFormat, View
+    from mcp_gateway.views.view import Basis, MessageFormat, View
 
 
 class Answer(Enum):
@@ -34,8 +36,8 @@ class Answer(Enum):
 class Watch:
     """The state of one (stream, collection); `asked_as` is the peer's own name of the collection.
 
-    `incremental` says that the peer wants differences; `has` is what it says that it has from before, by name and
-    version, until it acknowledges a push.
+    `incremental` says that the peer wants differences; `has` is what it says that it has from before, until it
+    acknowledges a push. `names_bytes` is what the names that it subscribes to take in memory.
     """
 
     collection: str
@@ -44,7 +46,8 @@ class Watch:
     acknowledged: str | None = None
     refused: str | None = None
     incremental: bool = False
-    has: dict[str, str] | None = None
+    has: Stated | Differing | None = None
+    names_bytes: int = 0
 
     def request(self, nonce: str, *, initial: bool, error: bool) -> Answer:
         """Takes a request; `initial` says that the protocol reads it as the first of its kind."""
@@ -76,7 +79,12 @@ class Watch:
         return self.pending is None and self.acknowledged == present
 
     @property
-    def basis(self) -> str | dict[str, str] | None:
+    def kept(self) -> int:
+        """Bytes that are kept because the peer named or stated something."""
+        return self.names_bytes if self.has is None else self.names_bytes + self.has.bytes
+
+    @property
+    def basis(self) -> Basis:
         """What a push may be a difference to: what the peer has; None when it is to be sent everything."""
         if not self.incremental:
             return None
@@ -89,4 +97,10 @@ class Watch:
 
     def message(self, view: View, message_format: MessageFormat) -> bytes | None:
         """The push that is due."""
+        self.compare(view)
         return view.message(self.collection, message_format, self.asked_as, self.basis)
+
+    def compare(self, view: View) -> None:
+        """Replaces what the peer stated by what differs from it: little, for a peer that was away briefly."""
+        if isinstance(self.has, Stated):
+            self.has = view.known(self.collection).compare(self.has)

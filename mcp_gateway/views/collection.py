@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mcp_gateway.views.change_ring import ChangeRing
 from mcp_gateway.views.runs import Runs
+from mcp_gateway.views.stated import Differing, Stated, size_of
 from schemas.digests import format_snapshot_digest
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ EMPTY_VERSION = format_snapshot_digest(0)
 
 _FEW = 10
 """So many differences are sent as such, however small the collection."""
+_MANY = 5000
+"""More names are not kept of what a peer lacks: it is sent everything."""
 
 Origin = tuple[str, str]
 """Where a resource comes from: the namespace of the snapshots, and its name there."""
@@ -85,7 +88,7 @@ class Collection:
     def worth_sending(self, version: str) -> frozenset[str] | None:
         """The names of what changed since a version, unless that is most of the collection."""
         names = self.changed_since(version)
-        return names if names is not None and len(names) <= max(_FEW, len(self.resources) / 2) else None
+        return names if names is not None and self._is_worth_it(names) else None
 
     def versions_behind(self, version: str | None) -> int | None:
         """How many versions came after that one; None when it is not known. From any thread."""
@@ -98,9 +101,30 @@ class Collection:
         missing = {name for name, resource in self.resources.items() if has.get(name) != resource.version}
         return frozenset(missing | (has.keys() - self.resources.keys()))
 
-    def only_removes(self, basis: str | Mapping[str, str]) -> bool:
-        """Whether the difference to a version, or to what a peer has, holds no resource, while there are some."""
-        names = self.changed_since(basis) if isinstance(basis, str) else self.differing(basis)
+    def compare(self, has: Stated) -> Differing:
+        """What a peer stated, as its difference to the present version: there is no more to be kept of it."""
+        names = self.differing(has.versions)
+        is_whole = not self._is_worth_it(names) or len(names) > _MANY
+        if is_whole:
+            names -= self.resources.keys()
+        return Differing(self.version, names, size_of(names), is_whole)
+
+    def lacking(self, basis: str | Stated | Differing) -> frozenset[str] | None:
+        """The names of all that may differ from what a peer has; None when that is forgotten."""
+        match basis:
+            case str():
+                return self.changed_since(basis)
+            case Stated(versions=versions):
+                return self.differing(versions)
+            case Differing(version=version, names=names, is_whole=is_whole):
+                changed = self.changed_since(version)
+                if changed is None:
+                    return None
+                return names | changed | (self.resources.keys() if is_whole else frozenset())
+
+    def only_removes(self, basis: str | Stated | Differing) -> bool:
+        """Whether the difference to what a peer has holds no resource, while there are some."""
+        names = self.lacking(basis)
         return bool(self.resources) and names is not None and not (names & self.resources.keys())
 
     def exceeds(self, size: int, since: str | None) -> bool:
@@ -113,6 +137,10 @@ class Collection:
             if found > size:
                 return True
         return False
+
+    def _is_worth_it(self, names: frozenset[str]) -> bool:
+        """Whether these are few enough to be sent as a difference."""
+        return len(names) <= max(_FEW, len(self.resources) / 2)
 
     def _show(self, name: str, origin: Origin, resource: EncodedResource | None) -> None:
         former = self.resources.get(name)

@@ -6,7 +6,6 @@ restart, and two gateways send the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,17 +13,18 @@ from mcp_gateway.patterns import matches
 from mcp_gateway.resources import PLAIN, EncodedResource, Shape
 from mcp_gateway.views.collection import Collection, Origin
 from mcp_gateway.views.messages import Messages
+from mcp_gateway.views.stated import Differing, Stated
 from mcp_gateway.views.synthetic import SERVICE_ENTRIES, SYNTHETIC_ENTRIES, synthetic
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mcp_gateway.store import AppliedChanges, SnapshotStore
 
 _NOTHING = Collection()
 
-Basis = str | Mapping[str, str] | None
-"""What a peer has already: a version, or resources by name and version; None when it is to be sent everything."""
+Basis = str | Stated | Differing | None
+"""What a peer has already: a version, or what it stated; None when it is to be sent everything."""
 
 
 class MessageFormat(Protocol):
@@ -128,7 +128,11 @@ class View:
         """
         known = self.known(collection)
         if basis is not None and not isinstance(basis, str):
-            return self.join(collection, message_format, asked_as, known.differing(basis))
+            is_whole = isinstance(basis, Differing) and basis.is_whole
+            lacking = None if is_whole else known.lacking(basis)
+            if lacking is not None:
+                return self.join(collection, message_format, asked_as, lacking)
+            basis = None
         content, form = (collection, known.version), (type(message_format), asked_as, basis)
         message = self.messages.get(content, form)
         if message is None:

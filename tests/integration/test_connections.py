@@ -6,6 +6,8 @@ import time
 from concurrent import futures
 
 import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.harness.pilot import wait_for
 from tests.harness.pilot_server import ServedViews
@@ -69,3 +71,50 @@ def test_an_old_connection_is_asked_to_go_and_its_stream_ends_after_a_grace() ->
         with RawPilot(served.address) as again:
             again.ask()
             assert again.next().SerializeToString() == first.SerializeToString()
+
+
+def test_connections_are_limited() -> None:
+    """One that is too many is closed; the streams on the others go on, and one that goes makes room."""
+    with ServedViews({"limits": {"max_connections": 3}}) as served:
+        served.change({"x/1": "0"})
+        pilots = [RawPilot(served.address) for _ in range(3)]
+        for pilot in pilots:
+            pilot.ask()
+            pilot.ask(pilot.next().nonce)
+        with RawPilot(served.address) as fourth:
+            fourth.ask()
+            assert fourth.code() is grpc.StatusCode.UNAVAILABLE
+        served.change({"x/1": "1"})
+        assert [pilot.next().resources[0].metadata.version for pilot in pilots] == ["1"] * 3
+        pilots.pop().close()
+
+        def is_let_in() -> bool:
+            with RawPilot(served.address) as later:
+                later.ask()
+                try:
+                    return bool(later.next().resources)
+                except grpc.RpcError:
+                    return False
+
+        wait_for(is_let_in, timeout_s=10, what="room for another one")
+        for pilot in pilots:
+            pilot.close()
+
+
+def test_calls_that_are_no_streams_of_pilots_are_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watches of health keep something for as long as they are open; a Pilot beside them is served."""
+    monkeypatch.setattr("mcp_gateway.servers.server._OTHER_CALLS", 2)
+    with ServedViews({"limits": {"max_streams": 1}}) as served, RawPilot(served.address) as pilot:
+        served.change({"x/1": "1"})
+        pilot.ask()
+        assert pilot.next().resources
+        with grpc.insecure_channel(served.address) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            watching = [health.Watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
+            for one in watching:
+                assert next(one).status == health_pb2.HealthCheckResponse.SERVING
+            with pytest.raises(grpc.RpcError) as refused:
+                next(health.Watch(health_pb2.HealthCheckRequest()))
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            for one in watching:
+                one.cancel()

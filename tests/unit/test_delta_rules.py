@@ -9,8 +9,8 @@ import pytest
 from google.rpc.status_pb2 import Status
 
 from mcp_gateway.errors import FellBehindError, ProtocolError
-from mcp_gateway.sessions.ads import MAX_NAMES
 from mcp_gateway.sessions.delta_ads import DeltaAdsFormat, DeltaAdsSession
+from mcp_gateway.sessions.session import MAX_NAMES
 from mcp_gateway.views.change_ring import MAX_STEPS
 from mcp_gateway.views.view import View
 from schemas.protobuf.envoy_discovery.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
