@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_gateway.deliveries import DeliveryTrail, Recipient
-from runtime import kafka_batch_writer, kafka_writer
+from runtime import kafka_writer
 from runtime.kafka_batch_writer import KafkaBatchWriter
 from runtime.kafka_writer import KafkaWriter
 from runtime.settings import KafkaSettings
@@ -72,8 +72,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Producer]:
         producers.append(Producer(config))
         return producers[-1]
 
-    monkeypatch.setattr(kafka_batch_writer, "Producer", make)
-    monkeypatch.setattr(kafka_writer, "Producer", make)
+    monkeypatch.setattr(kafka_writer, "make_producer", lambda *_: make({}))
     return producers
 
 
