@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from types import SimpleNamespace
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_gateway.deliveries import DeliveryTrail, Recipient
+from mcp_gateway.process import Gateway
+from mcp_gateway.settings import GatewaySettings
 from runtime import kafka_writer
+from runtime.errors import PartFailedError
 from runtime.kafka_batch_writer import KafkaBatchWriter
 from runtime.kafka_writer import KafkaWriter
-from runtime.settings import KafkaSettings
+from runtime.settings import KafkaSettings, TopicsSettings
 from runtime.supervision import Supervisor
 from schemas.avro_codec import codecs
 from schemas.records import DeliveryKind
@@ -136,3 +140,23 @@ def test_a_writer_whose_thread_ends_ends_the_process(made: list[Producer]) -> No
     assert "a call back failed" in supervisor.unhealthy["kafka writer"]
     writer.close(0.1)
     assert not [one for one in threading.enumerate() if one.name == "kafka writer"]
+
+
+def test_marks_that_can_not_be_made_end_the_process(made: list[Producer]) -> None:
+    """A trail that is not marked whole any more would look like a gateway that was killed."""
+    settings = GatewaySettings.model_validate({"deliveries": {"mark_interval_s": 0.01}})
+    gateway = Gateway(kafka=KafkaSettings(), topics=TopicsSettings(), settings=settings)
+
+    async def process() -> None:
+        supervisor = Supervisor()
+        writer = batch_writer(supervisor)
+        trail = DeliveryTrail(writer, CODEC, gateway="gw-1")
+        writer.whole_until = lambda: made[5]  # type: ignore[method-assign,return-value,assignment]
+        supervisor.task("delivery marks", lambda: gateway._mark(trail, writer))
+        try:
+            await supervisor.wait(asyncio.Event())
+        finally:
+            writer.close(0.1)
+
+    with pytest.raises(PartFailedError, match=r"delivery marks ended .*IndexError"):
+        asyncio.run(asyncio.wait_for(process(), 10))
