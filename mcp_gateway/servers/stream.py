@@ -133,12 +133,12 @@ class Stream(Generic[Request]):
         try:
             await self._serve(wire)
         except asyncio.CancelledError:
-            if self._is_let_go and self._over is not None and (task is None or not task.uncancel()):
-                raise self._over from None
-            if is_cancellation_requested():
+            if task is not None and task.cancelling() > self._is_let_go:
                 raise
-            raise CallLostError("the call was cancelled") from None
+            raise self._over or CallLostError("the call was cancelled") from None
         finally:
+            if self._is_let_go and task is not None:
+                task.uncancel()  # for the owner it is an end like any other, and no wish to stop
             self._count_kept(0)
 
     async def _serve(self, wire: Wire) -> None:

@@ -447,18 +447,31 @@ def test_a_call_that_is_cancelled_from_outside_ends_its_stream_with_an_error(los
     asyncio.run(asyncio.wait_for(exchange(), 60))
 
 
-def test_a_stream_that_is_let_go_leaves_its_owner_as_it_was() -> None:
+class DeafPeer(SlowPeer):
+    """A peer that reads nothing; its wire turns the cancellation of a write into an error of its own."""
+
+    async def write(self, message: bytes) -> None:
+        try:
+            await super().write(message)
+        except asyncio.CancelledError:
+            raise grpc.aio.InternalError from None
+
+
+@pytest.mark.parametrize(("peer_of", "ending"), [(SlowPeer, UnreadError), (DeafPeer, grpc.aio.InternalError)])
+def test_a_stream_that_is_let_go_leaves_its_owner_as_it_was(
+    peer_of: type[SlowPeer], ending: type[Exception]
+) -> None:
     """The sweep cancels the write; for the owner's task that is an error like others, and no wish to end."""
 
     async def owner(stream: Stream[RequestResources], peer: Peer, seen: list[int]) -> None:
-        with pytest.raises(UnreadError):
+        with pytest.raises(ending):
             await stream.run(peer)
         task = asyncio.current_task()
         assert task is not None
         seen.append(task.cancelling())
 
     async def exchange() -> None:
-        peer, stream = SlowPeer(), stream_in(views_with(a="1"))
+        peer, stream = peer_of(), stream_in(views_with(a="1"))
         peer.say(SERVICE_ENTRIES)
         seen: list[int] = []
         task = asyncio.create_task(owner(stream, peer, seen))
