@@ -11,7 +11,7 @@ matter. Theory of operation, for one datacenter and namespace:
 - A hole in the sequence makes all namespaces of the session suspect until their next keyframes; so does a
   delta that does not amount to the count and digest it names.
 - The version moves at each event that changes content and at each operator's decision, and never else: it does not
-  depend on batches.
+  depend on batches. The end of a namespace's first whole keyframe gives it a version even if it has no content.
 - An event that was read before comes again from a mirrored topic: it is passed over.
 """
 
@@ -130,6 +130,8 @@ class Fold:
                     self.state.touch(event.namespace, topic, offset, observed_at, touched)
                 # Nothing of it shows before the keyframe is whole, which touches all there is.
                 touched.clear()
+            elif isinstance(body, SyncCompleted) and namespace.complete:
+                self.state.note_complete(event.namespace, topic, offset, observed_at)
         if self._guarded or guard.has_opened:
             self.state.note_guarded(datacenter, self._guarded, topic, offset, observed_at)
         return outcome

@@ -74,26 +74,33 @@ class DatacenterState:
 
 @dataclass(slots=True)
 class Touched:
-    """Services and config resources whose content may differ."""
+    """Services and config resources whose content may differ.
+
+    `is_first`: the namespace is whole for the first time, and is to be published even if it has no content.
+    """
 
     services: set[ServiceKey] = field(default_factory=set)
     resources: set[ResourceId] = field(default_factory=set)
+    is_first: bool = False
 
     def __bool__(self) -> bool:
         """Whether there is any."""
-        return bool(self.services or self.resources)
+        return bool(self.services or self.resources or self.is_first)
 
     def add(self, other: Touched) -> None:
         """Those too."""
         self.services |= other.services
         if other.resources:
             self.resources |= other.resources
+        if other.is_first:
+            self.is_first = True
 
     def clear(self) -> None:
         """None any more."""
         self.services.clear()
         if self.resources:
             self.resources.clear()
+        self.is_first = False
 
 
 @dataclass(slots=True)
@@ -123,6 +130,15 @@ class PartitionState:
         changes.version[topic] = offset
         changes.observed_at = observed_at
         changes.dirty.add(touched)
+
+    def note_complete(self, namespace: Namespace, topic: str, offset: int, observed_at: int) -> None:
+        """A whole keyframe ended there that touched nothing: an empty namespace has a version from its first one on.
+
+        For each topic, so that the order in which topics are read does not matter.
+        """
+        changes = self.changes.get(namespace)
+        if changes is None or topic not in changes.version:
+            self.touch(namespace, topic, offset, observed_at, Touched(is_first=True))
 
     def note_guarded(
         self, datacenter: DatacenterState, places: AbstractSet[Place], topic: str, offset: int, observed_at: int

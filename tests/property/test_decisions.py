@@ -344,3 +344,22 @@ def test_expected_datacenters_are_waited_for(first, says) -> None:
         assert (at, manifest.missing) == (stated_at + says, ())
     else:
         assert (at, manifest.missing) == (stated_at + grace, ("dc2",))
+
+
+def test_an_empty_namespace_is_published_once_whether_live_or_recovered() -> None:
+    """A manifest without resources, when its keyframe is whole; a recovery of the same log finds it standing."""
+    publisher = Publisher(datacenter="dc1")
+    publisher.lay({})
+    live = partition({})
+    for offset, event in enumerate(publisher.events):
+        live.apply("dc1", offset, event)
+    ((view, update),) = live.updates()
+    assert update.manifest.resources == 0
+    assert not update.records
+    view.published(update)
+    assert not list(live.updates())
+    again = partition({PUBLIC: PublishedNamespace({}, update.manifest)})
+    for offset, event in enumerate(publisher.events):
+        again.apply("dc1", offset, event)
+    assert not list(again.recovered())
+    assert not list(again.updates())

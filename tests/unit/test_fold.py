@@ -39,6 +39,26 @@ def test_nothing_shows_before_the_first_keyframe_is_whole() -> None:
     assert log.fold.state.changes[PUBLIC].dirty.services == {SERVICE}
 
 
+def test_a_namespace_that_is_whole_and_has_no_service_is_published_once() -> None:
+    """Its first whole keyframe makes a version of no resources; those that follow make none."""
+    log = Log()
+    log.keyframe({})
+    assert log.fold.state.changes[PUBLIC].version == {TOPIC: 1}
+    assert log.fold.state.changes[PUBLIC].dirty
+    log.fold.state.changes[PUBLIC].dirty.clear()
+    log.keyframe({})
+    assert not log.fold.state.changes[PUBLIC].dirty
+    assert log.fold.state.changes[PUBLIC].version == {TOPIC: 1}
+
+
+def test_a_keyframe_of_nothing_that_is_not_whole_publishes_nothing() -> None:
+    """Its counts say that an event is missing: the namespace may have services."""
+    log = Log()
+    log.add(SyncStarted(reason="test"))
+    log.add(SyncCompleted(services=1, config_items=0))
+    assert PUBLIC not in log.fold.state.changes
+
+
 def test_what_a_keyframe_does_not_state_goes_at_its_end() -> None:
     """And not before."""
     log = Log()
