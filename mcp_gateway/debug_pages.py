@@ -6,8 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from mcp_gateway.freshness import Freshness
     from mcp_gateway.servers.server import PilotServer
     from mcp_gateway.servers.stream import Stream
     from mcp_gateway.snapshot_feed import SnapshotFeed
@@ -20,9 +21,9 @@ _SHOWN = 20
 
 
 def debug_pages(
-    server: PilotServer, views: Views, feed: SnapshotFeed, in_touch_at: Callable[[], float]
+    server: PilotServer, views: Views, feed: SnapshotFeed, freshness: Freshness
 ) -> dict[str, DebugPage]:
-    """The pages by name; `in_touch_at` says when Kafka last answered."""
+    """The pages by name."""
 
     def pilots(_: Mapping[str, str]) -> Any:
         return {
@@ -35,7 +36,8 @@ def debug_pages(
         return {
             "message_bytes": views.messages.size,
             "views": {
-                name: _view(publisher.view) | {"followers": publisher.count()}
+                name: _view(publisher.view)
+                | {"followers": publisher.count(), "lacking": views.lacking(publisher.view)}
                 for name, publisher in views.publishers.items()
             },
         }
@@ -52,7 +54,11 @@ def debug_pages(
         default = next(iter(views.publishers.values())).view
         return {
             "read_at": feed.read_at,
-            "kafka_silent_s": round(time.time() - in_touch_at(), 1),
+            "kafka_silent_s": round(freshness.silent_s, 1),
+            "data_age_s": round(time.time() - freshness.data_at, 1),
+            "kafka_cluster": freshness.cluster,
+            "at_fault": dict(feed.store.faults),
+            "unknown": sorted(feed.store.unknown),
             "collections": {name: default.version(name) for name in list(default.collections)},
             "namespaces": {name: _namespace(one) for name, one in list(feed.store.namespaces.items())},
         }
@@ -114,6 +120,7 @@ def _namespace(held: NamespaceSnapshot) -> dict[str, Any]:
         "observed_at": manifest and manifest.observed_at,
         "resources": len(held.resources),
         "matches": held.matches,
+        "cached_age_s": None if held.cached_at is None else round(time.time() - held.cached_at, 1),
         "changes": [
             f"{change.kind.lower()} {change.name}" for change in (manifest.changes[:3] if manifest else ())
         ],

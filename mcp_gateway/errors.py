@@ -4,6 +4,7 @@ GatewayError
 ├── ProtocolError     the peer broke the protocol
 ├── FellBehindError   what the peer has is no longer known: it may come back, and begin anew
 ├── NotAllowedError   the peer's identity is not allowed here, or has no view
+├── NotKnownYetError  a namespace of the peer's view is not known yet
 ├── TooManyError      a limit on streams is reached
 ├── TooMuchError      a limit on what is kept for a peer is reached
 ├── StalledError      the peer does not answer
@@ -11,6 +12,8 @@ GatewayError
 ├── CallLostError     the call was cancelled, and not by its owner
 ├── InternalFaultError a fault of the gateway
 └── StoppingError     the gateway is going
+
+CacheFileError        a file of the cache on disk can't be used: it costs its namespace
 """
 
 
@@ -36,6 +39,12 @@ class NotAllowedError(GatewayError):
     """The peer's identity is not allowed here, or has no view."""
 
     reason = "identity"
+
+
+class NotKnownYetError(GatewayError):
+    """A namespace of the peer's view is not known yet: an answer without it would remove it from the peer."""
+
+    reason = "not_known_yet"
 
 
 class TooManyError(GatewayError):
@@ -76,3 +85,11 @@ class StoppingError(GatewayError):
     """The gateway is going; another one has the same."""
 
     reason = "stopping"
+
+
+class CacheFileError(Exception):
+    """A file of the cache can't be used; `reason` is short and fit for a metric's label."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason

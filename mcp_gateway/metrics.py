@@ -49,6 +49,28 @@ DIGEST_MISMATCHES = Counter(
     "shiplog_gateway_digest_mismatches_total", "Manifests that did not match what the gateway holds."
 )
 QUARANTINED = Counter("shiplog_gateway_quarantined_total", "Records set aside, by reason.", ["reason"])
+REREADS = Counter(
+    "shiplog_gateway_rereads_total",
+    "Partitions read again from their beginning because a namespace did not match its manifest.",
+)
+AT_FAULT = Gauge(
+    "shiplog_gateway_namespaces_at_fault",
+    "Namespaces whose newest state can't be used; the last good snapshot stands, if one is known.",
+)
+UNKNOWN = Gauge(
+    "shiplog_gateway_namespaces_unknown",
+    "Namespaces that exist and of which no good snapshot is known; Pilots whose view has one are refused.",
+)
+CACHED = Gauge("shiplog_gateway_namespaces_cached", "Namespaces that are served from the cache on disk.")
+CACHE_AGE = Gauge(
+    "shiplog_gateway_cache_age_seconds",
+    "Since the oldest snapshot that is served from the cache was last known to be Kafka's; 0 if none is served.",
+)
+CACHE_BYTES = Gauge("shiplog_gateway_cache_bytes", "Bytes of the cache on disk.")
+CACHE_WRITES = Counter("shiplog_gateway_cache_writes_total", "Snapshots written to disk, by outcome.", ["outcome"])
+CACHE_REFUSED = Counter(
+    "shiplog_gateway_cache_files_refused_total", "Files of the cache that can't be used, by reason.", ["reason"]
+)
 RESOURCES = Gauge("shiplog_gateway_resources", "Resources held.")
 NAMESPACES = Gauge("shiplog_gateway_namespaces", "Namespaces held.")
 MESSAGE_CACHE = Gauge("shiplog_gateway_message_bytes", "Bytes of encoded pushes that are kept for other streams.")

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from mcp_gateway import metrics
+from mcp_gateway.cache_writer import CacheWriter
 from mcp_gateway.debug_pages import debug_pages
 from mcp_gateway.deliveries import DeliveryTrail
+from mcp_gateway.freshness import Freshness
+from mcp_gateway.kafka_connection import KafkaConnection
 from mcp_gateway.servers.server import PilotServer
 from mcp_gateway.servers.sink_dialer import SinkDialer
+from mcp_gateway.snapshot_cache import SnapshotCache
 from mcp_gateway.snapshot_feed import SnapshotFeed
 from runtime.admin_http import AdminServer
 from runtime.backoff import Backoff
@@ -39,8 +43,8 @@ class Gateway:
     """Serves what the snapshot topic holds.
 
     Records are decoded and encoded on the reader's thread; the store, the views and the streams belong to the
-    event loop. Pilots are answered only when the store is complete, so no empty push can wipe a mesh. While
-    Kafka is away it goes on serving what it has.
+    event loop. A Pilot is answered only with all namespaces of its view, so no partial push can wipe a mesh. While
+    Kafka is away it goes on serving what it has; a start without Kafka takes a cache on disk.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class Gateway:
         """Runs until `stop` is set.
 
         Raises:
-            ShellError, WrongTopicError: it can't start; the text says why.
+            ShellError, WrongTopicError: it can't start, or a part of it failed; the text says why.
         """
         self._readiness.wait_for("snapshots", "reading the snapshot topic")
         client_id = f"shiplog-gateway-{socket.gethostname()}-{os.getpid()}"
@@ -73,6 +77,7 @@ class Gateway:
         server = PilotServer(self._settings, self._views, trail, self._supervisor)
         port = server.bind()
         dialers = [SinkDialer(sink, self._settings, server) for sink in self._settings.sinks]
+        cache = await asyncio.to_thread(self._cache)
         quarantine = KafkaWriter(
             self._kafka,
             client_id=client_id,
@@ -84,9 +89,10 @@ class Gateway:
             codecs=self._codecs,
             views=self._views,
             partitions=self._topics.partitions,
-            readiness=self._readiness,
             quarantine=quarantine,
             loop=asyncio.get_running_loop(),
+            keep_records=cache is not None,
+            serve_without=self._settings.serve_without,
         )
         reader = KafkaReader(
             self._kafka,
@@ -95,8 +101,79 @@ class Gateway:
             deliver=feed.deliver,
             supervisor=self._supervisor,
         )
-        metrics.DATA_AGE.set_function(lambda: time.time() - reader.in_touch_at)
+        freshness = Freshness(self._settings, feed, self._views, reader, self._readiness, cache)
+        self._measure(server, feed, freshness)
+        pages = debug_pages(server, self._views, feed, freshness)
+        admin = AdminServer(self._settings.admin, self._readiness, self._supervisor, pages)
+        admin.start()
+        parts = await self._read(reader, freshness, has_cache=cache is not None)
+        trail.started()
+        if deliveries is not None:
+            parts.append(self._supervisor.task("delivery marks", lambda: self._mark(trail, deliveries)))
+        if cache is not None:
+            parts.append(self._write_cache(cache, feed, freshness))
+        try:
+            await self._serve(stop, server, feed, freshness, dialers, port)
+        finally:
+            for part in parts:
+                part.cancel()
+            await asyncio.to_thread(reader.stop)
+            await asyncio.to_thread(quarantine.close, 1.0)
+            if deliveries is not None:
+                await asyncio.to_thread(self._close_trail, trail, deliveries)
+            admin.stop()
+
+    async def _read(
+        self, reader: KafkaReader, freshness: Freshness, *, has_cache: bool
+    ) -> list[asyncio.Task[None]]:
+        """Begins to read; the tasks that do so.
+
+        Raises:
+            ShellError, WrongTopicError: Kafka can't be used, and there is no cache to serve from meanwhile.
+        """
+        connection = KafkaConnection(reader, self._check_topics, freshness)
+        tasks = []
+        if has_cache:
+            tasks.append(self._supervisor.task("connection to Kafka", connection.run, restart=Backoff(1.0, 60.0)))
+        else:
+            await connection.attempt()
+        tasks.append(self._supervisor.task("look at freshness", freshness.run, restart=Backoff(0.5, 10.0)))
+        return tasks
+
+    def _check_topics(self) -> None:
+        wanted = topics_of("gateway", event_retention_days=self._topics.event_retention_days)
+        if not self._settings.deliveries.enabled:
+            wanted = tuple(topic for topic in wanted if topic.name != DELIVERIES)
+        check_topics(self._kafka, self._topics, wanted)
+
+    def _cache(self) -> SnapshotCache | None:
+        folder = self._settings.cache_dir
+        if folder is None:
+            return None
+        cache = SnapshotCache(folder, self._settings.cache_max_bytes)
+        cache.prepare()
+        return cache
+
+    def _write_cache(self, cache: SnapshotCache, feed: SnapshotFeed, freshness: Freshness) -> asyncio.Task[None]:
+        settings = self._settings
+        writer = CacheWriter(
+            cache,
+            feed.store,
+            interval_s=settings.cache_interval_s,
+            in_touch=lambda: freshness.silent_s < settings.stale_after_s,
+        )
+        return self._supervisor.task(
+            "cache writer", lambda: writer.run(lambda: freshness.cluster), restart=Backoff(1.0, 60.0)
+        )
+
+    def _measure(self, server: PilotServer, feed: SnapshotFeed, freshness: Freshness) -> None:
+        """Gauges that are read when they are asked for."""
         namespaces = feed.store.namespaces
+        metrics.DATA_AGE.set_function(lambda: time.time() - freshness.data_at)
+        metrics.AT_FAULT.set_function(lambda: len(feed.store.faults))
+        metrics.UNKNOWN.set_function(lambda: len(self._views.unknown))
+        metrics.CACHED.set_function(lambda: len(freshness.cached_at))
+        metrics.CACHE_AGE.set_function(lambda: time.time() - min(freshness.cached_at, default=time.time()))
         metrics.NAMESPACES.set_function(lambda: len(namespaces))
         metrics.RESOURCES.set_function(lambda: sum(len(held.resources) for held in list(namespaces.values())))
         metrics.MESSAGE_CACHE.set_function(lambda: self._views.messages.size)
@@ -105,42 +182,21 @@ class Gateway:
         metrics.IS_READY.set_function(lambda: not self._readiness.missing)
         for name, publisher in self._views.publishers.items():
             metrics.FOLLOWERS.labels(name).set_function(publisher.count)
-        pages = debug_pages(server, self._views, feed, lambda: reader.in_touch_at)
-        admin = AdminServer(self._settings.admin, self._readiness, self._supervisor, pages)
-        admin.start()
-        wanted = topics_of("gateway", event_retention_days=self._topics.event_retention_days)
-        if not self._settings.deliveries.enabled:
-            wanted = tuple(topic for topic in wanted if topic.name != DELIVERIES)
-        await asyncio.to_thread(check_topics, self._kafka, self._topics, wanted)
-        await asyncio.to_thread(reader.start)
-        trail.started()
-        marking = None
-        if deliveries is not None:
-            marking = self._supervisor.task("delivery marks", lambda: self._mark(trail, deliveries))
-        try:
-            await self._serve(stop, server, feed, dialers, port)
-        finally:
-            if marking is not None:
-                marking.cancel()
-            await asyncio.to_thread(reader.stop)
-            await asyncio.to_thread(quarantine.close, 1.0)
-            if deliveries is not None:
-                await asyncio.to_thread(self._close_trail, trail, deliveries)
-            admin.stop()
 
     async def _serve(
         self,
         stop: asyncio.Event,
         server: PilotServer,
         feed: SnapshotFeed,
+        freshness: Freshness,
         dialers: list[SinkDialer],
         port: int,
     ) -> None:
-        """Serves once the store is complete, until the process is asked to stop or a part of it failed."""
+        """Serves once that is possible, until the process is asked to stop or a part of it failed."""
         dialling: list[asyncio.Task[None]] = []
 
         async def start_serving() -> None:
-            await feed.complete.wait()
+            await freshness.may_serve.wait()
             await server.serve()
             dialling.extend(
                 self._supervisor.task("sink dialer", dialer.run, restart=Backoff(1.0, 60.0)) for dialer in dialers

@@ -78,20 +78,26 @@ PLAIN = Shape()
 
 @dataclass(frozen=True, slots=True)
 class StoredResource:
-    """A resource of a snapshot: its digest as it was published, and how it looks in each shape."""
+    """A resource of a snapshot: its digest as it was published, and how it looks in each shape.
+
+    `record` is what it was made of, where that is kept for the cache on disk; its bytes are those of the pieces.
+    """
 
     digest: int
     shapes: tuple[EncodedResource | None, ...]
+    record: ResourceRecord | None = None
 
 
-def store_resource(record: ResourceRecord, shapes: Sequence[Shape]) -> StoredResource:
+def store_resource(
+    record: ResourceRecord, shapes: Sequence[Shape], *, keep_record: bool = False
+) -> StoredResource:
     """The record in every shape that views have; those that come out equal are one object."""
     digest = resource_digest(record.collection, record.name, record.version)
     found: list[EncodedResource | None] = []
     for shape in shapes:
         encoded = shape.of(record)
         found.append(next((one for one in found if one == encoded), encoded))
-    return StoredResource(digest, tuple(found))
+    return StoredResource(digest, tuple(found), record if keep_record else None)
 
 
 def _pieces(metadata: Metadata, type_url: str, body: Sequence[bytes]) -> tuple[bytes, ...]:

@@ -158,6 +158,25 @@ class GatewaySettings(Section):
         "others are refused",
     )
     drain_s: float = Field(default=5.0, ge=0, description="on SIGTERM, over which streams are told to go")
+    stale_after_s: float = Field(
+        default=30.0, gt=0, description="without an answer from Kafka; then /readyz says that the data is stale"
+    )
+    start_patience_s: float = Field(
+        default=10.0,
+        ge=0,
+        description="a starting gateway waits for Kafka (if there is a cache), and for namespaces at fault",
+    )
+    serve_without: tuple[str, ...] = Field(
+        default=(), description="namespaces, or patterns, that answers may lack while no good snapshot is known"
+    )
+    reread_max_s: float = Field(
+        default=300.0, ge=1, description="the longest pause between readings of a partition at fault"
+    )
+    cache_dir: Path | None = Field(
+        default=None, description="a folder of this gateway alone, for the last snapshots; empty: none are kept"
+    )
+    cache_interval_s: float = Field(default=10.0, gt=0, description="between two looks for changed snapshots")
+    cache_max_bytes: int = Field(default=4 * 1024**3, ge=1024 * 1024, description="of all snapshots on disk")
     instance: str = Field(default="", description="what the audit trail calls it; empty: host name and admin port")
     deliveries: DeliveriesSettings = DeliveriesSettings()
     admin: AdminSettings = AdminSettings(port=9911)

@@ -3,45 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
+from confluent_kafka import KafkaException
 
 from mcp_gateway import metrics
+from mcp_gateway.patterns import matches
 from mcp_gateway.resources import store_resource
 from mcp_gateway.store import SnapshotStore
 from runtime.kafka_reader import set_aside
-from runtime.lifecycle import settle_memory
 from schemas.errors import UndecodableRecordError
-from schemas.partitioner import partition_of
 from schemas.topics import QUARANTINE, ManifestKey, ResourceKey, decode_snapshot_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from confluent_kafka import Message
 
     from mcp_gateway.resources import StoredResource
+    from mcp_gateway.snapshot_cache import CachedNamespace
+    from mcp_gateway.store import AppliedChanges
     from mcp_gateway.views.views import Views
     from runtime.kafka_reader import RecordBatch
     from runtime.kafka_writer import KafkaWriter
-    from runtime.lifecycle import Readiness
     from schemas.avro_codec import Codecs
     from schemas.records import Manifest
 
 _log = structlog.get_logger()
 
-_Decoded = tuple[ResourceKey, "StoredResource | None"] | tuple[ManifestKey, "Manifest"]
 _SLICE = 500
 """So many records are applied before the event loop may do something else."""
+_REMEMBERED = 10_000
+"""Places of records that were set aside, so that each is set aside once however often it is read."""
+
+
+class _Decoded(NamedTuple):
+    """A record, and what stands in it; None for a tombstone or a manifest that can't be used."""
+
+    message: Message
+    key: ResourceKey | ManifestKey
+    value: StoredResource | Manifest | None
 
 
 class SnapshotFeed:
     """The way from the topic to the store and the views.
 
-    `deliver` belongs to the reader's thread, all else to the event loop. `complete` is set when all that was
-    published at the start is held and matches its manifests.
+    `deliver` belongs to the reader's thread, all else to the event loop. An exception costs the record that it
+    came from: it is set aside as an `internal_fault`, and its namespace keeps the last good snapshot. One of the
+    views that can't be undone leaves `deliver`, and so ends the reader and the process. `keep_records` keeps what
+    resources were made of, for the cache on disk; `serve_without` are patterns of namespaces that answers may
+    lack.
     """
 
     def __init__(
@@ -50,96 +64,155 @@ class SnapshotFeed:
         codecs: Codecs,
         views: Views,
         partitions: int,
-        readiness: Readiness,
         quarantine: KafkaWriter,
         loop: asyncio.AbstractEventLoop,
+        keep_records: bool = False,
+        serve_without: Sequence[str] = (),
     ) -> None:
         self.store = SnapshotStore(partitions=partitions)
-        self.complete = asyncio.Event()
         self.read_at = 0.0
-        self._partitions = partitions
         self._codecs = codecs
         self._views = views
-        self._readiness = readiness
         self._quarantine = quarantine
         self._loop = loop
-        self._mismatched: set[str] = set()
+        self._keep_records = keep_records
+        self._serve_without = tuple(serve_without)
+        self._aside: set[tuple[int, int]] = set()
+        self._reported: dict[str, str] = {}
 
     def deliver(self, batch: RecordBatch) -> None:
-        """Decodes, and waits until the event loop has taken the batch in."""
+        """Decodes, and waits until the event loop has taken the batch in.
+
+        Raises what taking it in raised.
+        """
         decoded = [found for message in batch.records if (found := self._decode(message)) is not None]
-        taken = asyncio.run_coroutine_threadsafe(self._take(decoded, batch.ends_reached), self._loop)
-        while not taken.done():
-            try:
-                taken.result(timeout=1.0)
-            except TimeoutError:
-                if self._loop.is_closed() or not self._loop.is_running():
-                    return
+        taken = asyncio.run_coroutine_threadsafe(self._take(decoded, batch), self._loop)
+        while not concurrent.futures.wait([taken], timeout=1.0).done:
+            if self._loop.is_closed() or not self._loop.is_running():
+                return
+        taken.result()
+
+    def hold(self, cached: CachedNamespace) -> None:
+        """Takes in a snapshot from the disk, unless a good one is known."""
+        changes = self.store.hold(cached.namespace, cached.manifest, cached.resources, cached.cached_at)
+        if changes is not None:
+            self._show(changes)
+        self.note_unknown()
+
+    def miss(self, namespace: str, fault: str) -> None:
+        """A snapshot on the disk can't be used."""
+        self.store.miss(namespace, fault)
+        self.note_unknown()
+
+    def note_unknown(self) -> None:
+        """Tells the views which namespaces no stream may be begun without; reports new faults."""
+        self._views.unknown = frozenset(
+            name for name in self.store.unknown if not matches(name, self._serve_without)
+        )
+        for namespace, fault in self.store.faults.items():
+            if self._reported.get(namespace) != fault:
+                held = self.store.namespaces.get(namespace)
+                stands = held is not None and held.manifest is not None
+                _log.error("namespace_at_fault", namespace=namespace, fault=fault, last_good_stands=stands)
+        for namespace in self._reported.keys() - self.store.faults.keys():
+            _log.info("namespace_is_good_again", namespace=namespace)
+        self._reported = dict(self.store.faults)
 
     def _decode(self, message: Message) -> _Decoded | None:
         raw_key, value = message.key(), message.value()
+        key: ResourceKey | ManifestKey | None = None
         try:
             key = decode_snapshot_key(raw_key.encode() if isinstance(raw_key, str) else raw_key)
             if isinstance(key, ManifestKey):
                 # Nothing removes a manifest: a namespace that is gone has one without resources.
-                return key, self._codecs.manifest.decode(value)
+                return _Decoded(message, key, self._codecs.manifest.decode(value))
             if value is None:
-                return key, None
-            return key, store_resource(self._codecs.resource.decode(value), self._views.shapes)
-        except UndecodableRecordError as fault:
-            self._set_aside(message, fault)
-            return None
+                return _Decoded(message, key, None)
+            record = self._codecs.resource.decode(value)
+            resource = store_resource(record, self._views.shapes, keep_record=self._keep_records)
+            return _Decoded(message, key, resource)
+        except Exception as error:  # noqa: BLE001 - whatever a record says, the next one is read
+            self._set_aside(message, error)
+            return _Decoded(message, key, None) if isinstance(key, ManifestKey) else None
 
-    async def _take(self, decoded: list[_Decoded], ends_reached: Iterable[int]) -> None:
+    async def _take(self, decoded: list[_Decoded], batch: RecordBatch) -> None:
         self.read_at = time.time()
-        for number, (key, value) in enumerate(decoded, 1):
-            if isinstance(key, ResourceKey):
-                self.store.put_resource(key, value)  # type: ignore[arg-type]
-            else:
-                self._take_manifest(key, value)  # type: ignore[arg-type]
+        for partition in batch.begun:
+            self.store.begin(partition)
+        for number, record in enumerate(decoded, 1):
+            try:
+                changes = self._put(record)
+            except Exception as error:  # noqa: BLE001 - as in decoding
+                self._set_aside(record.message, error)
+                self.store.spoil(ManifestKey(record.key.namespace))
+                continue
+            if changes is not None:
+                self._show(changes)
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
-        for partition in ends_reached:
-            self.store.end_reached(partition)
-        if not self.complete.is_set():
-            self._complete_if_possible()
+        for partition in batch.ends_reached:
+            for changes in self.store.end_reached(partition):
+                self._show(changes)
+                await asyncio.sleep(0)
+        if self._reported != self.store.faults or self._views.unknown or self.store.unknown:
+            self.note_unknown()
         self._views.announce()
 
-    def _take_manifest(self, key: ManifestKey, manifest: Manifest) -> None:
-        changes = self.store.put_manifest(key, manifest)
-        if changes is None:
+    def _put(self, record: _Decoded) -> AppliedChanges | None:
+        """Takes a record into the store; what it changed, if it is a manifest that matches."""
+        _, key, value = record
+        if isinstance(key, ResourceKey):
+            self.store.put_resource(key, value)  # type: ignore[arg-type]
+            return None
+        if value is None:
+            self.store.spoil(key)
+            return None
+        changes = self.store.put_manifest(key, value)  # type: ignore[arg-type]
+        if changes is None and not self.store.is_reading(self.store.partition(key.namespace)):
             metrics.DIGEST_MISMATCHES.inc()
-            if key.namespace not in self._mismatched:
-                self._mismatched.add(key.namespace)
-                _log.error(
-                    "a manifest does not match what is held; the last good snapshot stands",
-                    namespace=key.namespace,
-                )
-            return
-        self._mismatched.discard(key.namespace)
-        metrics.APPLIED.inc()
-        partition = partition_of(key.namespace, self._partitions)
-        here = {f"{topic}-{partition}": offset for topic, offset in manifest.folded_to.items()}
-        self._views.note_log(key.namespace, here)
-        if self.complete.is_set():
+        return changes
+
+    def _show(self, changes: AppliedChanges) -> None:
+        """Takes changes into the views, whole or not at all."""
+        namespace = changes.namespace
+        try:
             self._views.apply(changes)
+        except Exception:  # noqa: BLE001 - what a namespace can't be shown for costs that namespace
+            # What follows raises where the views can't be brought back either: then the process ends.
+            self._views.apply(changes.undone())
+            self.store.retract(changes)
+            metrics.QUARANTINED.labels("internal_fault").inc()
+            _log.exception("internal_fault", namespace=namespace)
+            return
+        metrics.APPLIED.inc()
+        held = self.store.namespaces[namespace]
+        if held.manifest is not None:
+            partition = self.store.partition(namespace)
+            here = {f"{topic}-{partition}": offset for topic, offset in held.manifest.folded_to.items()}
+            self._views.note_log(namespace, here)
 
-    def _complete_if_possible(self) -> None:
-        waiting_for = self.store.waiting_for
-        if waiting_for:
-            self._readiness.wait_for("snapshots", waiting_for)
+    def _set_aside(self, message: Message, error: Exception) -> None:
+        """Counts, logs and quarantines a record that can't be used, the first time that it is read."""
+        place = message.partition() or 0, message.offset() or 0
+        if place in self._aside:
+            return
+        if len(self._aside) >= _REMEMBERED:
+            self._aside.clear()
+        self._aside.add(place)
+        where = {"topic": message.topic(), "partition": place[0], "offset": place[1]}
+        if isinstance(error, UndecodableRecordError):
+            fault = error
+            _log.warning("record quarantined", reason=fault.reason, detail=fault.detail, **where)
         else:
-            self._views.fill(self.store)
-            settle_memory()
-            self.complete.set()
-
-    def _set_aside(self, message: Message, fault: UndecodableRecordError) -> None:
+            fault = UndecodableRecordError("internal_fault", f"{type(error).__name__}: {error}")
+            _log.error("internal_fault", detail=fault.detail, exc_info=error, **where)
         metrics.QUARANTINED.labels(fault.reason).inc()
-        where = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
-        _log.warning("record quarantined", reason=fault.reason, detail=fault.detail, **where)
-        if not self.store.has_read_all:
+        if fault is error and self.store.is_reading(place[0]):
             return  # it was set aside when it was new; every start reads it again
         record = set_aside(message, fault, "gateway")
-        self._quarantine.write(
-            QUARANTINE, partition=-1, key=record.key, value=self._codecs.quarantined.encode(record)
-        )
+        try:
+            self._quarantine.write(
+                QUARANTINE, partition=-1, key=record.key, value=self._codecs.quarantined.encode(record)
+            )
+        except KafkaException as refusal:
+            _log.warning("quarantine_write_failed", error=refusal.args[0].str(), **where)

@@ -28,9 +28,20 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 _TIMEOUT_S = 10.0
+_CONNECT_S = 3.0
+_AGAIN_PAUSE_S = 1.0
 _DRAIN_S = 1.0
+_UNKNOWN_TOPIC_ID = 100
+"""Kafka's error code, which confluent-kafka has no name for."""
 _SILENCE_S = 5.0
 """The end of a partition is told once, and was once not told at all: after so long it is asked for again."""
+
+_TOPIC_GONE: Final = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - confluent-kafka's names
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+    _UNKNOWN_TOPIC_ID,
+}
 
 LARGE_RECORDS: Final[dict[str, int]] = {
     "fetch.message.max.bytes": MAX_RECORD_BYTES,
@@ -44,19 +55,25 @@ LARGE_RECORDS: Final[dict[str, int]] = {
 class RecordBatch:
     """Records in the order of their partitions, and the partitions that are read behind them to where they ended.
 
-    That end is the one at the start of the reader, or the present one if nothing more is there.
+    That end is the one at the start of the reader, or the present one if nothing more is there. The partitions in
+    `begun` are read again from their beginning: the records of this batch and of those that follow are the first.
     """
 
-    records: tuple[Message, ...]
-    ends_reached: tuple[int, ...]
+    records: tuple[Message, ...] = ()
+    ends_reached: tuple[int, ...] = ()
+    begun: tuple[int, ...] = ()
 
 
 class KafkaReader:
     """A thread that reads every partition of a topic and hands over batches.
 
     `deliver` is called on that thread and may block: that is the back-pressure, nothing is read meanwhile
-    beyond librdkafka's own queue. Reads only what is committed. Never commits; needs only read permission.
-    While Kafka is away it waits, and goes on where it was; `in_touch_at` is when it last answered, seconds (UTC).
+    beyond librdkafka's own queue. An exception of it ends the thread, and the supervisor hears of that. Reads only
+    what is committed. Never commits; needs only read permission.
+
+    While Kafka is away it waits, and goes on where it was; `in_touch_at` is when it last answered, in seconds
+    (UTC), 0 before the first time. A partition whose offsets begin anew (the topic was deleted and made again, or
+    lost its end) is read from its beginning.
     """
 
     def __init__(
@@ -72,40 +89,140 @@ class KafkaReader:
     ) -> None:
         self._topic = topic
         self._deliver = deliver
+        self._supervisor = supervisor
         self._max_batch = max_batch
         self._stop = threading.Event()
+        self._in_use = threading.Lock()  # a consumer must not be closed while another thread asks it something
         self._ends: dict[int, int] = {}
+        self._next: dict[int, int] = {}
+        self._again: dict[int, float] = {}
         self.in_touch_at = 0.0
-        self._thread = supervisor.thread(f"reader of {topic}", self._run)
+        self._name = f"reader of {topic}"
+        self._thread = supervisor.thread(self._name, self._run)
         self._consumer = ungrouped_consumer(kafka, client_id, when_gone="earliest", queued_kbytes=queued_kbytes)
 
+    def connect(self) -> str:
+        """The id of the cluster, once Kafka answers; may be called again after a failure.
+
+        Raises:
+            KafkaUnusableError: Kafka can't be reached.
+        """
+        try:
+            with self._in_use:
+                return self._consumer.list_topics(self._topic, timeout=_CONNECT_S).cluster_id or ""
+        except KafkaException as error:
+            raise KafkaUnusableError(f"cannot read {self._topic}: {error.args[0].str()}") from error
+
     def start(self) -> int:
-        """Starts reading; the number of partitions.
+        """Starts reading; the number of partitions. May be called again after a failure.
 
         Raises:
             KafkaUnusableError: Kafka can't be reached or the topic does not exist.
         """
         try:
-            metadata = self._consumer.list_topics(self._topic, timeout=20).topics[self._topic]
+            with self._in_use:
+                partitions = self._assign_all()
         except KafkaException as error:
             raise KafkaUnusableError(f"cannot read {self._topic}: {error.args[0].str()}") from error
-        if metadata.error is not None:
-            raise KafkaUnusableError(f"cannot read {self._topic}: {metadata.error.str()}")
-        partitions = sorted(metadata.partitions)
-        for number in partitions:
-            _, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, number), timeout=20)
-            self._ends[number] = end
-        self._consumer.assign([TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in partitions])
+        self._next = dict.fromkeys(partitions, 0)
         self.in_touch_at = time.time()
         self._thread.start()
         return len(partitions)
+
+    def read_again(self, partition: int) -> None:
+        """The partition is read from its beginning as soon as Kafka answers. From any thread."""
+        self._again.setdefault(partition, 0.0)
 
     def stop(self) -> None:
         """Ends the thread; `deliver` is not called afterwards."""
         self._thread.end()
         self._stop.set()
         self._thread.join(timeout=10)
-        self._consumer.close()
+        with self._in_use:
+            self._consumer.close()
+        self._supervisor.forget_loop(self._name)
+
+    def _assign_all(self) -> list[int]:
+        metadata = self._consumer.list_topics(self._topic, timeout=_TIMEOUT_S).topics[self._topic]
+        if metadata.error is not None:
+            raise KafkaException(metadata.error)
+        partitions = sorted(metadata.partitions)
+        for number in partitions:
+            self._ends[number] = self._end_of(number)
+        self._consumer.assign([TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in partitions])
+        return partitions
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._supervisor.turned(self._name)
+            if self._again:
+                self._begin_again()
+            # One blocking poll for the first record, then what is there: consume(n, t) would wait for n.
+            first = self._consumer.poll(0.2)
+            if first is None:
+                self._keep_in_touch()
+                continue
+            batch = self._sorted([first, *self._consumer.consume(self._max_batch, timeout=0)])
+            if batch.records or batch.ends_reached:
+                self.in_touch_at = time.time()
+                if not self._stop.is_set():
+                    self._deliver(batch)
+
+    def _sorted(self, messages: list[Message]) -> RecordBatch:
+        """The records among the messages, and the ends that they reach."""
+        records, ends, following = [], [], self._next
+        for message in messages:
+            error = message.error()
+            number, offset = message.partition() or 0, message.offset() or 0
+            if error is None:
+                if offset < following.get(number, 0):
+                    self.read_again(number)
+                if number in self._again:
+                    continue  # it comes again, behind the beginning
+                following[number] = offset + 1
+                records.append(message)
+                # On a busy topic the end is never reached: where it was at the start is what counts.
+                if number in self._ends and offset >= self._ends[number] - 1:
+                    ends.append(number)
+                    del self._ends[number]
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - confluent-kafka's name
+                if number not in self._again:
+                    ends.append(number)
+                    self._ends.pop(number, None)
+            else:
+                self._heed(error, message.partition())
+        return RecordBatch(records=tuple(records), ends_reached=tuple(ends))
+
+    def _heed(self, error: KafkaError, partition: int | None) -> None:
+        """An error among the records: where the topic is gone, what comes back is another topic of that name."""
+        _log.warning("kafka_reader_error", topic=self._topic, partition=partition, error=error.str())
+        if error.code() in _TOPIC_GONE:
+            for number in self._next if partition is None or partition < 0 else (partition,):
+                self.read_again(number)
+
+    def _begin_again(self) -> None:
+        """Goes back to the beginning of the partitions that are to be read again, as far as Kafka answers."""
+        now = time.monotonic()
+        for number, not_before in list(self._again.items()):
+            if now < not_before or number not in self._next:
+                continue
+            beginning = TopicPartition(self._topic, number, OFFSET_BEGINNING)
+            try:
+                self._ends[number] = self._end_of(number)
+                self._consumer.incremental_unassign([beginning])
+                self._consumer.incremental_assign([beginning])
+            except KafkaException as error:
+                _log.info("read_again_failed", partition=number, error=error.args[0].str())
+                self._again[number] = time.monotonic() + _AGAIN_PAUSE_S
+                continue
+            self._next[number] = 0
+            del self._again[number]
+            _log.info("read_again", topic=self._topic, partition=number, end=self._ends[number])
+            self._deliver(RecordBatch(begun=(number,)))
+
+    def _end_of(self, partition: int) -> int:
+        found = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=_TIMEOUT_S)
+        return 0 if found is None else int(found[1])
 
     def _keep_in_touch(self) -> None:
         """A quiet topic and a Kafka that is away look the same: asks, when it was quiet for long."""
@@ -114,35 +231,6 @@ class KafkaReader:
         with suppress(KafkaException):
             self._consumer.list_topics(self._topic, timeout=1.0)
             self.in_touch_at = time.time()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            # One blocking poll for the first record, then what is there: consume(n, t) would wait for n.
-            first = self._consumer.poll(0.2)
-            if first is None:
-                self._keep_in_touch()
-                continue
-            messages = [first, *self._consumer.consume(self._max_batch, timeout=0)]
-            records = []
-            ends = []
-            for message in messages:
-                error = message.error()
-                number = message.partition() or 0
-                if error is None:
-                    records.append(message)
-                    # On a busy topic the end is never reached: where it was at the start is what counts.
-                    if number in self._ends and (message.offset() or 0) >= self._ends[number] - 1:
-                        ends.append(number)
-                        del self._ends[number]
-                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - confluent-kafka's name
-                    ends.append(number)
-                    self._ends.pop(number, None)
-                else:
-                    _log.warning("kafka reader", topic=self._topic, error=error.str())
-            if records or ends:
-                self.in_touch_at = time.time()
-            if (records or ends) and not self._stop.is_set():
-                self._deliver(RecordBatch(records=tuple(records), ends_reached=tuple(ends)))
 
 
 def ungrouped_consumer(

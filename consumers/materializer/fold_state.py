@@ -132,7 +132,7 @@ class PartitionState:
         changes.dirty.add(touched)
 
     def note_complete(self, namespace: Namespace, topic: str, offset: int, observed_at: int) -> None:
-        """A whole keyframe ended there that touched nothing: an empty namespace has a version from its first one on.
+        """A whole keyframe that touched nothing ended there: an empty namespace has a version from its first one.
 
         For each topic, so that the order in which topics are read does not matter.
         """

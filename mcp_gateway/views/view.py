@@ -19,7 +19,7 @@ from mcp_gateway.views.synthetic import SERVICE_ENTRIES, SYNTHETIC_ENTRIES, synt
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mcp_gateway.store import AppliedChanges, SnapshotStore
+    from mcp_gateway.store import AppliedChanges
 
 _NOTHING = Collection()
 
@@ -71,19 +71,6 @@ class View:
     folded_to: Mapping[str, int] = field(default_factory=dict)
     collections: dict[str, Collection] = field(default_factory=dict)
     _has_synthetic: bool = False
-
-    def fill(self, store: SnapshotStore) -> None:
-        """Takes in everything that the store holds of the selection."""
-        for namespace, snapshot in store.namespaces.items():
-            if not self.selection.has_namespace(namespace):
-                continue
-            observed_at = snapshot.manifest.observed_at if snapshot.manifest else 0
-            for (collection, name), stored in snapshot.resources.items():
-                if self.selection.has_collection(collection):
-                    shown_as = self.selection.shape.name_of(name)
-                    self._put(collection, shown_as, (namespace, name), stored.shapes[self.shape], observed_at)
-        for name in self.collections:
-            self._settle(name)
 
     def apply(self, changes: AppliedChanges) -> set[str]:
         """Takes in what a manifest changed; the collections whose version is new."""

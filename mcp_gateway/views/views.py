@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mcp_gateway.errors import NotKnownYetError
 from mcp_gateway.views.messages import MAX_BYTES, Messages
 from mcp_gateway.views.publisher import Publisher
 from mcp_gateway.views.rules import Rules
@@ -12,7 +13,7 @@ from mcp_gateway.views.view import Selection, View
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mcp_gateway.store import AppliedChanges, SnapshotStore
+    from mcp_gateway.store import AppliedChanges
 
 EVERYTHING = {"default": Selection()}
 
@@ -20,7 +21,8 @@ EVERYTHING = {"default": Selection()}
 class Views:
     """The views by name, and the rules that choose among them. Belongs to the event loop.
 
-    `shapes` are those that resources are stored in, in the order in which views refer to them.
+    `shapes` are those that resources are stored in, in the order in which views refer to them. `unknown` are the
+    namespaces that exist and of which no good snapshot is known: no stream of a view that has one is begun.
     """
 
     def __init__(
@@ -38,15 +40,22 @@ class Views:
         }
         self._rules = rules or Rules()
         self._changed: dict[str, set[str]] = {}
+        self.unknown: frozenset[str] = frozenset()
 
     def choose(self, identities: Sequence[str], facts: Mapping[str, str]) -> Publisher | None:
-        """The view of a peer with these identities and these facts of its node; None: it has none."""
-        return self.publishers.get(self._rules.view_of(identities, facts))
+        """The view of a peer with these identities and these facts of its node; None: it has none.
 
-    def fill(self, store: SnapshotStore) -> None:
-        """Takes in everything that the store holds."""
-        for publisher in self.publishers.values():
-            publisher.view.fill(store)
+        Raises:
+            NotKnownYetError: an answer would lack a namespace.
+        """
+        publisher = self.publishers.get(self._rules.view_of(identities, facts))
+        if publisher is not None and (lacking := self.lacking(publisher.view)):
+            raise NotKnownYetError(f"no good snapshot of namespace {', '.join(lacking[:5])} is known yet")
+        return publisher
+
+    def lacking(self, view: View) -> list[str]:
+        """The namespaces that the view shows and of which no good snapshot is known."""
+        return sorted(filter(view.selection.has_namespace, self.unknown))
 
     def apply(self, changes: AppliedChanges) -> None:
         """Takes in what a manifest changed. A view that fails keeps no other from it; its exception comes last."""

@@ -231,8 +231,8 @@ def wait_for_cluster(nodes: list[NacosServer]) -> None:
         node.child.wait_until(lambda node=node: all_up(node), timeout_s=180)
 
 
-def start_kafka(folder: Path) -> KafkaServer:
-    port = free_port(1)
+def start_kafka(folder: Path, port: int = 0) -> KafkaServer:
+    port = port or free_port(1)
     child = kafka_broker.kafka_broker(
         jars=bring_jars("kafka", JARS),
         data=folder / "kafka",

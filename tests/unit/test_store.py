@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from mcp_gateway.sessions.mcp_source import McpFormat
-from mcp_gateway.store import SnapshotStore
+from mcp_gateway.store import (
+    MISMATCH,
+    NOT_IN_TOPIC,
+    NOT_SHOWN,
+    UNUSABLE_MANIFEST,
+    AppliedChanges,
+    SnapshotStore,
+)
 from mcp_gateway.views.view import View
 from schemas.digests import format_snapshot_digest, resource_digest
 from schemas.records import Manifest
@@ -66,11 +73,129 @@ def test_a_manifest_that_does_not_match_leaves_the_last_good_snapshot() -> None:
     store.put_resource(key("a"), stored("a", "2"))
     assert store.put_manifest(ManifestKey("ns"), manifest({"a": "2", "lost": "1"})) is None
     assert held(store) == {"a": "1"}
-    assert "ns" in store.waiting_for
+    assert store.faults == {"ns": MISMATCH}
+    assert not store.unknown, "its last good snapshot is known"
     store.put_resource(key("lost"), stored("lost", "1"))
     assert store.put_manifest(ManifestKey("ns"), manifest({"a": "2", "lost": "1"})) is not None
     assert held(store) == {"a": "2", "lost": "1"}
-    assert store.waiting_for == ""
+    assert not store.faults
+
+
+def test_a_partition_that_is_read_again_replaces_what_stood_as_one_change() -> None:
+    """A tombstone that was missed: the resource goes, what is equal is not touched, and nothing shows before."""
+    store = complete_store()
+    store.put_resource(key("b"), stored("b", "1"))
+    assert store.put_manifest(ManifestKey("ns"), manifest({"a": "1", "b": "1"}))
+    assert store.put_manifest(ManifestKey("ns"), manifest({"a": "1"})) is None, "b's tombstone was missed"
+    store.begin(0)
+    store.put_resource(key("a"), stored("a", "1"))
+    assert store.put_manifest(ManifestKey("ns"), manifest({"a": "1"})) is None
+    assert held(store) == {"a": "1", "b": "1"}
+    (changes,) = store.end_reached(0)
+    assert changes.resources == {(ENTRIES, "b"): None}
+    assert held(store) == {"a": "1"}
+    assert not store.faults
+
+
+def test_a_partition_that_does_not_match_when_read_again_leaves_the_last_good_snapshot() -> None:
+    """The alarm stays; the next record that makes it whole is taken in without another reading."""
+    store = complete_store()
+    store.begin(0)
+    store.put_resource(key("b"), stored("b", "1"))
+    store.put_manifest(ManifestKey("ns"), manifest({"b": "1", "lost": "1"}))
+    assert store.end_reached(0) == []
+    assert held(store) == {"a": "1"}
+    assert store.faults == {"ns": MISMATCH}
+    store.put_resource(key("lost"), stored("lost", "1"))
+    changes = store.put_manifest(ManifestKey("ns"), manifest({"b": "1", "lost": "1"}))
+    assert changes is not None
+    assert changes.resources.keys() == {(ENTRIES, "a"), (ENTRIES, "b"), (ENTRIES, "lost")}
+    assert held(store) == {"b": "1", "lost": "1"}
+    assert not store.faults
+
+
+def test_a_topic_that_was_made_anew_leaves_the_last_good_snapshots() -> None:
+    """Nothing of the namespace is there: an empty topic takes nothing from a mesh."""
+    store = complete_store()
+    store.begin(0)
+    assert store.end_reached(0) == []
+    assert held(store) == {"a": "1"}
+    assert store.faults == {"ns": NOT_IN_TOPIC}
+    store.put_resource(key("a"), stored("a", "2"))
+    assert store.put_manifest(ManifestKey("ns"), manifest({"a": "2"})) is not None
+    assert not store.faults
+
+
+def test_a_manifest_that_cannot_be_used_is_a_fault_until_the_next_one() -> None:
+    """Whether it is met while reading from the beginning, or later."""
+    store = complete_store()
+    store.spoil(ManifestKey("ns"))
+    assert store.faults == {"ns": UNUSABLE_MANIFEST}
+    assert store.put_manifest(ManifestKey("ns"), manifest({"a": "1"})) is not None
+    assert not store.faults
+    store.begin(0)
+    store.put_resource(key("a"), stored("a", "1"))
+    store.spoil(ManifestKey("ns"))
+    assert store.end_reached(0) == []
+    assert store.faults == {"ns": UNUSABLE_MANIFEST}
+
+
+def test_a_namespace_that_never_matched_is_unknown_where_it_was_there_before_the_start() -> None:
+    """Pilots may have it from another gateway; nobody can have one that does not match when it is new."""
+    store = SnapshotStore(partitions=1)
+    store.put_manifest(ManifestKey("bad"), manifest({"lost": "1"}, "bad"))
+    store.put_manifest(ManifestKey("ns"), manifest({}))
+    assert len(store.end_reached(0)) == 1
+    assert store.unknown == {"bad"}
+    assert "bad" in store.waiting_for
+    store.put_manifest(ManifestKey("new"), manifest({"lost": "1"}, "new"))
+    assert store.unknown == {"bad"}
+    assert store.faults.keys() == {"bad", "new"}
+    store.put_resource(key("lost", "bad"), stored("lost", "1"))
+    assert store.put_manifest(ManifestKey("bad"), manifest({"lost": "1"}, "bad")) is not None
+    assert not store.unknown
+
+
+def test_a_cached_snapshot_stands_until_its_partition_is_read() -> None:
+    """It is replaced as one change; what the topic does not have stays, with an alarm."""
+    store = SnapshotStore(partitions=1)
+    for name in ("ns", "gone"):
+        assert store.hold(name, manifest({"a": "1"}, name), {(ENTRIES, "a"): stored("a", "1")}, 1.0) is not None
+    store.put_resource(key("a"), stored("a", "1"))
+    store.put_resource(key("b"), stored("b", "1"))
+    store.put_manifest(ManifestKey("ns"), manifest({"a": "1", "b": "1"}))
+    assert held(store) == {"a": "1"}
+    (changes,) = store.end_reached(0)
+    assert changes.resources.keys() == {(ENTRIES, "b")}
+    assert store.namespaces["ns"].cached_at is None
+    assert store.namespaces["gone"].cached_at == 1.0
+    assert store.faults == {"gone": NOT_IN_TOPIC}
+    assert store.hold("ns", manifest({}), {}, 1.0) is None, "what was read from Kafka is newer"
+
+
+def test_a_cached_snapshot_that_cannot_be_used_is_unknown_until_the_topic_has_spoken() -> None:
+    """It exists; where the topic has nothing of it, it is not waited for any more."""
+    store = SnapshotStore(partitions=1)
+    store.miss("ns", "its file is corrupt")
+    store.miss("other", "its file is corrupt")
+    assert store.unknown == {"ns", "other"}
+    store.put_manifest(ManifestKey("ns"), manifest({}))
+    store.end_reached(0)
+    assert not store.unknown
+    assert not store.faults
+
+
+def test_changes_that_cannot_be_shown_are_taken_back() -> None:
+    """What stood before stands again, and the namespace is at fault."""
+    store = complete_store()
+    store.put_resource(key("a"), stored("a", "2"))
+    store.put_resource(key("b"), stored("b", "1"))
+    changes = store.put_manifest(ManifestKey("ns"), manifest({"a": "2", "b": "1"}))
+    assert changes is not None
+    store.retract(changes)
+    assert held(store) == {"a": "1"}
+    assert store.faults == {"ns": NOT_SHOWN}
+    assert store.put_manifest(ManifestKey("ns"), manifest({"a": "1"})) is not None
 
 
 def test_while_a_compacted_topic_is_read_older_manifests_need_not_match() -> None:
@@ -97,11 +222,25 @@ def test_it_is_complete_only_when_every_partition_was_read_and_something_was_pub
     assert store.waiting_for == ""
 
 
+def test_a_namespace_without_resources_is_a_good_one() -> None:
+    """An empty registry is published as a manifest of nothing."""
+    store = SnapshotStore(partitions=1)
+    store.put_manifest(ManifestKey("ns"), manifest({}))
+    store.end_reached(0)
+    assert store.waiting_for == ""
+    assert store.has_snapshots
+
+
+def whole(store: SnapshotStore) -> AppliedChanges:
+    """Everything that it holds of the namespace, as one change."""
+    return AppliedChanges("ns", dict(store.namespaces["ns"].resources), 1)
+
+
 def test_two_views_of_one_content_have_equal_versions_and_bytes() -> None:
     """One was filled from a whole store, the other followed change by change, in another order."""
-    whole, following = View(), View()
+    at_once, following = View(), View()
     store = complete_store()
-    following.fill(store)
+    following.apply(whole(store))
     for name, version in (("b", "1"), ("a", "2"), ("c", "1"), ("b", "2")):
         store.put_resource(key(name), stored(name, version))
         present = {**held(store), name: version}
@@ -109,15 +248,15 @@ def test_two_views_of_one_content_have_equal_versions_and_bytes() -> None:
         assert changes is not None
         assert following.apply(changes) == {ENTRIES}
         following.message(ENTRIES, McpFormat(), ENTRIES)
-    whole.fill(store)
-    assert whole.version(ENTRIES) == following.version(ENTRIES)
-    assert whole.message(ENTRIES, McpFormat(), ENTRIES) == following.message(ENTRIES, McpFormat(), ENTRIES)
+    at_once.apply(whole(store))
+    assert at_once.version(ENTRIES) == following.version(ENTRIES)
+    assert at_once.message(ENTRIES, McpFormat(), ENTRIES) == following.message(ENTRIES, McpFormat(), ENTRIES)
 
 
 def test_a_message_is_encoded_once() -> None:
     """Every stream gets the same object until the collection changes."""
     view = View()
-    view.fill(complete_store())
+    view.apply(whole(complete_store()))
     assert view.message(ENTRIES, McpFormat(), ENTRIES) is view.message(ENTRIES, McpFormat(), ENTRIES)
 
 
