@@ -172,7 +172,9 @@ class Freshness:
         store, cached = self._feed.store, self.cached_at
         silent_s, is_served = self.silent_s, self.may_serve.is_set()
         fault = self.kafka_fault or f"Kafka has not answered for {silent_s:.0f} s"
-        is_silent = silent_s > self._settings.stale_after_s or bool(self.kafka_fault)
+        is_silent = (
+            silent_s > self._settings.stale_after_s or not self._reader.in_touch_at or bool(self.kafka_fault)
+        )
         self._set("kafka", is_silent and is_served, f"{fault}; what is served is {now - self.data_at:.0f} s old")
         oldest_s = now - min(cached, default=now)
         self._set(

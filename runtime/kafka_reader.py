@@ -186,6 +186,8 @@ class KafkaReader:
                     ends.append(number)
                     del self._ends[number]
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - confluent-kafka's name
+                if offset < following.get(number, 0):
+                    self.read_again(number)  # the log ends before what was read of it: it is another one
                 if number not in self._again:
                     ends.append(number)
                     self._ends.pop(number, None)

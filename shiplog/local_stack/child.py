@@ -53,11 +53,13 @@ class Child:
         """Whether it runs."""
         return self.process is not None and self.process.poll() is None
 
-    def wait_until(self, ready: Callable[[], bool], *, timeout_s: float) -> None:
-        """Waits until it is ready.
+    def wait_until(
+        self, ready: Callable[[], bool], *, timeout_s: float, reason: Callable[[], str] = lambda: ""
+    ) -> None:
+        """Waits until it is ready; `reason` says what it waits for itself, if it can tell.
 
         Raises:
-            StackError: it ended, or is not ready in time; the text holds the end of its log.
+            StackError: it ended, or is not ready in time; the text holds the reason and the end of its log.
         """
         deadline = time.monotonic() + timeout_s
         while not ready():
@@ -65,8 +67,10 @@ class Child:
                 code = self.process.returncode if self.process else None
                 raise StackError(f"{self.name} ended with code {code}; the end of {self.log}:\n{self.log_tail()}")
             if time.monotonic() > deadline:
+                why = f": {found}" if (found := reason()) else ""
                 raise StackError(
-                    f"{self.name} is not ready after {timeout_s:.0f} s; the end of {self.log}:\n{self.log_tail()}"
+                    f"{self.name} is not ready after {timeout_s:.0f} s{why}; "
+                    f"the end of {self.log}:\n{self.log_tail()}"
                 )
             time.sleep(0.1)
 

@@ -11,6 +11,8 @@ from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
 
+from shiplog.local_stack.stack import PROCESSES, state_of
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -45,6 +47,7 @@ class LiveView:
             self._versions[name] = held["version"]
         return Group(
             self._address_panel(),
+            *self._state_panel(),
             _namespace_table(namespaces, links),
             _pilot_table(pilots),
             Panel("\n".join(self._events) or "nothing yet", title="last events", title_align="left"),
@@ -62,6 +65,17 @@ class LiveView:
             f"logs     {addresses['data_dir']}/logs",
         ]
         return Panel("\n".join(lines), title="shiplog", title_align="left")
+
+    def _state_panel(self) -> list[Panel]:
+        """What the processes wait for and what is stale; nothing where all is well."""
+        lines = []
+        for name in PROCESSES:
+            state = state_of(self._stack.admin_port(name))
+            if not state.is_ready:
+                lines.append(f"the {name} is not ready: {state.waiting_for or 'it does not answer'}")
+            elif state.stale:
+                lines.append(f"the {name} has stale data: {state.stale}")
+        return [Panel("\n".join(lines), title="not well", title_align="left", style="yellow")] if lines else []
 
     def _ask(self, process: str, page: str) -> dict[str, Any]:
         try:

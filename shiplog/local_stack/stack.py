@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
 
@@ -29,6 +29,8 @@ PROCESSES = ("listener", "materializer", "gateway")
 _COMMANDS = {"listener": "listen", "materializer": "materialize", "gateway": "gateway"}
 _READY_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 4.0
+_PROGRESS_S = 5.0
+"""For so long nothing is said of a process that is not ready yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,7 @@ class LocalStack:
             require_java()
         ports = {options.gateway_port: ("the gateway", "--gateway-port")}
         for name in PROCESSES:
-            ports[self._admin_port(name)] = (f"the {name}'s admin pages", f"--{name}-admin-port")
+            ports[self.admin_port(name)] = (f"the {name}'s admin pages", f"--{name}-admin-port")
         if options.kafka is None:
             ports[options.kafka_port] = ("Kafka", "--kafka-port")
             ports[options.kafka_port + 1] = ("Kafka's controller (Kafka's port + 1)", "--kafka-port")
@@ -126,7 +128,6 @@ class LocalStack:
         self.start_nacos()
         self.ensure_topics()
         if self.options.demo:
-            # The log may be new: a gateway serves nothing before something was published.
             self._start_demo()
         for name in PROCESSES:
             self.start_process(name)
@@ -196,9 +197,27 @@ class LocalStack:
 
     def wait_for(self, name: str) -> None:
         """Waits until a process is ready."""
-        port = self._admin_port(name)
-        self.children[name].wait_until(lambda: _is_ready(port), timeout_s=_READY_TIMEOUT_S)
+        port = self.admin_port(name)
+        told_at, told = time.monotonic(), ""
+
+        def is_ready() -> bool:
+            nonlocal told_at, told
+            state = state_of(port)
+            if not state.is_ready and time.monotonic() - told_at > _PROGRESS_S:
+                told_at = time.monotonic()
+                if state.waiting_for != told:
+                    told = state.waiting_for
+                    self.tell(f"the {name} is not ready yet: {told or 'it does not answer'}")
+            return state.is_ready
+
+        self.children[name].wait_until(is_ready, timeout_s=_READY_TIMEOUT_S, reason=lambda: self.reasons(name))
         self.tell(f"the {name} is ready")
+
+    def reasons(self, name: str) -> str:
+        """What a process waits for, and what those before it wait for, on which it may depend."""
+        before = PROCESSES[: PROCESSES.index(name) + 1]
+        waiting = {one: state_of(self.admin_port(one)).waiting_for for one in before}
+        return "; ".join(f"the {one} waits for {reason}" for one, reason in waiting.items() if reason)
 
     def restart_ended(self) -> list[str]:
         """Restarts those of shiplog's processes that ended; their names.
@@ -237,7 +256,8 @@ class LocalStack:
         child.start()
         self.children[name] = child
 
-    def _admin_port(self, name: str) -> int:
+    def admin_port(self, name: str) -> int:
+        """Where the process has its admin pages."""
         return {
             "listener": self.options.listener_admin_port,
             "materializer": self.options.materializer_admin_port,
@@ -250,14 +270,26 @@ class LocalStack:
             "SHIPLOG_KAFKA__SECURITY_PROTOCOL": self._kafka().security_protocol,
             "SHIPLOG_NACOS__SERVERS": f'["{self.nacos_url}"]',
             "SHIPLOG_GATEWAY__PORT": str(self.options.gateway_port),
-            f"SHIPLOG_{name.upper()}__ADMIN__PORT": str(self._admin_port(name)),
+            f"SHIPLOG_{name.upper()}__ADMIN__PORT": str(self.admin_port(name)),
             "SHIPLOG_TOPICS__REPLICATION_FACTOR": str(self.topics.replication_factor),
             "SHIPLOG_TOPICS__MIN_INSYNC_REPLICAS": str(self.topics.min_insync_replicas),
         }
 
 
-def _is_ready(port: int) -> bool:
+class ProcessState(NamedTuple):
+    """What a process says of itself: what it waits for, and what of its data is stale; empty where nothing is."""
+
+    is_ready: bool = False
+    waiting_for: str = ""
+    stale: str = ""
+
+
+def state_of(port: int) -> ProcessState:
+    """The state of the process with that admin port; not ready where it does not answer."""
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
+        answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2)
+        says = answer.json()
+        waiting_for, stale = ("; ".join(map(str, says[name].values())) for name in ("waiting_for", "stale"))
+    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
+        return ProcessState()
+    return ProcessState(answer.status_code == httpx.codes.OK, waiting_for, stale)

@@ -100,6 +100,17 @@ def test_up_serves_a_demo_and_ends_on_ctrl_c(started: list[Up], tmp_path: Path) 
     assert not psutil.wait_procs(children, timeout=1)[1]
 
 
+def test_up_without_a_demo_serves_an_empty_registry(started: list[Up], tmp_path: Path) -> None:
+    """A fresh Nacos without any service: everything gets ready, and clients are answered with nothing."""
+    up = Up(tmp_path, "--fresh", "--no-demo")
+    started.append(up)
+    addresses = up.wait()
+    for protocol in ("mcp", "ads"):
+        answer = json.loads(watch("--address", addresses["gateway"], "--protocol", protocol, "-o", "json"))
+        assert answer["resources"] == 0
+        assert not answer["added"]
+
+
 def test_no_orphan_survives_kill_9_of_up(
     started: list[Up], tmp_path: Path, kafka: KafkaServer, nacos: NacosServer
 ) -> None:
