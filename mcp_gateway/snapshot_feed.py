@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -87,10 +86,14 @@ class SnapshotFeed:
         """
         decoded = [found for message in batch.records if (found := self._decode(message)) is not None]
         taken = asyncio.run_coroutine_threadsafe(self._take(decoded, batch), self._loop)
-        while not concurrent.futures.wait([taken], timeout=1.0).done:
-            if self._loop.is_closed() or not self._loop.is_running():
-                return
-        taken.result()
+        while True:
+            try:
+                return taken.result(timeout=1.0)
+            except TimeoutError:
+                if taken.done():  # then it is what taking it in raised
+                    return taken.result()
+                if self._loop.is_closed() or not self._loop.is_running():
+                    return None
 
     def hold(self, cached: CachedNamespace) -> None:
         """Takes in a snapshot from the disk, unless a good one is known."""
