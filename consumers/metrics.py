@@ -39,5 +39,8 @@ STANDING = Gauge("shiplog_materializer_standing_namespaces", "Namespaces that ar
 LAG = Gauge("shiplog_materializer_lag_events", "Offsets in the log that are not folded yet, by topic.", ["topic"])
 RECOVERY_LEFT = Gauge("shiplog_materializer_recovery_left_events", "Offsets that recoveries still have to fold.")
 OVERSIZED = Gauge("shiplog_materializer_oversized_resources", "Resources that are too large to be written.")
+FAULTED = Gauge(
+    "shiplog_materializer_faulted_resources", "Resources that a fault of shiplog keeps at their last good content."
+)
 CONFLICTS = Gauge("shiplog_materializer_conflicts", "Resources that several want to state.")
 SUSPECT = Gauge("shiplog_materializer_suspect_namespaces", "Namespaces with a hole in their events.")

@@ -14,7 +14,7 @@ from mcp_gateway.patterns import matches
 from mcp_gateway.resources import store_resource
 from mcp_gateway.store import SnapshotStore
 from runtime.kafka_reader import set_aside
-from schemas.errors import UndecodableRecordError
+from schemas.errors import SchemaRegistryError, UndecodableRecordError
 from schemas.topics import QUARANTINE, ManifestKey, ResourceKey, decode_snapshot_key
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ class SnapshotFeed:
             record = self._codecs.resource.decode(value)
             resource = store_resource(record, self._views.shapes, keep_record=self._keep_records)
             return _Decoded(message, key, resource)
+        except SchemaRegistryError:
+            raise  # no fault of the record
         except Exception as error:  # noqa: BLE001 - whatever a record says, the next one is read
             self._set_aside(message, error)
             return _Decoded(message, key, None) if isinstance(key, ManifestKey) else None
@@ -212,7 +214,7 @@ class SnapshotFeed:
         metrics.QUARANTINED.labels(fault.reason).inc()
         if fault is error and self.store.is_reading(place[0]):
             return  # it was set aside when it was new; every start reads it again
-        record = set_aside(message, fault, "gateway")
+        record = set_aside(message, reason=fault.reason, detail=fault.detail, process="gateway")
         try:
             self._quarantine.write(
                 QUARANTINE, partition=-1, key=record.key, value=self._codecs.quarantined.encode(record)

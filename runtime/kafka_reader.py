@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from runtime.settings import KafkaSettings
     from runtime.supervision import Supervisor
-    from schemas.errors import UndecodableRecordError
 
 _log = structlog.get_logger()
 
@@ -350,15 +349,15 @@ def _close(consumer: Consumer, leave: bool) -> None:  # noqa: FBT001 - a thread'
     consumer.close()
 
 
-def set_aside(message: Message, fault: UndecodableRecordError, process: str) -> Quarantined:
-    """The record that sets a record aside, whole, with the reason."""
-    return Quarantined(
+def set_aside(message: Message, *, reason: str, detail: str, process: str) -> Quarantined:
+    """The record that sets a record aside, cut to what always fits, with the reason."""
+    return Quarantined.cut(
         topic=message.topic() or "",
         partition=message.partition() or 0,
         offset=message.offset() or 0,
         process=process,
-        reason=fault.reason,
-        detail=fault.detail[:1000],
+        reason=reason,
+        detail=detail,
         key=_bytes(message.key()),
         value=_bytes(message.value()),
         at=time.time_ns() // 1000,

@@ -20,7 +20,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from schemas import control, events, records
 from schemas.delivery_writer import write_delivery
-from schemas.errors import UndecodableRecordError
+from schemas.errors import SchemaError, UndecodableRecordError, UnknownSchemaError
 from schemas.event_reader import EventReader
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ class AvroCodec(Generic[T]):
     With a schema registry values are written in Confluent's format under `subject`, else in the single-object
     encoding. Not bound to a thread; the schema registry is asked once per schema.
 
-    `shortcut` reads what was written with the present schema, from an offset to the end; None when it can't.
+    `shortcut` reads what was written with the present schema, from an offset to the end; None when it can't. Where
+    it raises, fastavro reads.
     `write` makes the body by the present schema, where that is not left to fastavro.
     """
 
@@ -111,13 +112,17 @@ class AvroCodec(Generic[T]):
 
         Raises:
             UndecodableRecordError: empty, of an unknown schema, cut short or not fitting its schema.
+            SchemaRegistryError: the schema registry can't be asked.
         """
         if not data:
             raise UndecodableRecordError("empty_value", "a record without a value")
         header = data[:10] if data[0] == _SINGLE_OBJECT[0] else data[:5]
         size, writer, is_present = self._writers.get(header) or self._written_with(header)
         if is_present and self.shortcut is not None:
-            found = self.shortcut(data, size)
+            try:
+                found = self.shortcut(data, size)
+            except Exception:  # noqa: BLE001 - fastavro reads it then, or says what is wrong with it
+                found = None
             if found is not None:
                 return found
         source = io.BytesIO(data)
@@ -144,7 +149,14 @@ class AvroCodec(Generic[T]):
 
     def _written_with(self, header: bytes) -> _Writer:
         """What a header says, which was not met before."""
-        schema = self._find_schema(header)
+        try:
+            schema = self._find_schema(header)
+        except UnknownSchemaError as error:
+            raise UndecodableRecordError("unknown_schema", str(error)) from error
+        except SchemaError:
+            raise
+        except Exception as error:  # a schema registry may hold any text
+            raise UndecodableRecordError("unknown_schema", f"{type(error).__name__}: {error}") from error
         known = _Writer(len(header), schema, is_present=schema is _parsed(schema_text(self.name)))
         self._writers[header] = known
         return known

@@ -3,6 +3,7 @@
 SchemaError
 ├── UndecodableRecordError     bytes that are not what their topic holds
 ├── SchemaRegistryError     the schema registry refused or could not be reached
+│   └── UnknownSchemaError  it does not know the schema that a record names
 └── WrongTopicError         a topic whose settings would lose or mix data
 """
 
@@ -22,6 +23,10 @@ class UndecodableRecordError(SchemaError):
 
 class SchemaRegistryError(SchemaError):
     """The schema registry refused a schema, or could not be reached."""
+
+
+class UnknownSchemaError(SchemaRegistryError):
+    """The schema registry does not know the schema that a record names: the record is wrong."""
 
 
 class WrongTopicError(SchemaError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from operator import attrgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from schemas.control import Decision, decision_from_avro, decision_to_avro
 from schemas.digests import content_digest
@@ -111,6 +112,8 @@ class Manifest:
     `digest` is the sum of the resources' digests; `changes` is cut at 1,000, the counts are not.
     `observed_at` is the time of the last content-changing event, in microseconds (UTC). `recover_from` is where a
     fold of each event topic has to begin to arrive at this snapshot, and `folded_to` where it had got to.
+    `withheld` maps `collection name` of each resource whose present content can't be written to the version that
+    is published instead, empty where none is; `oversized` names those of them that are too large.
     """
 
     namespace: Namespace
@@ -133,6 +136,7 @@ class Manifest:
     recover_from: dict[str, int] = field(default_factory=dict)
     folded_to: dict[str, int] = field(default_factory=dict)
     oversized: tuple[str, ...] = ()
+    withheld: dict[str, str] = field(default_factory=dict)
 
 
 class DeliveryKind(StrEnum):
@@ -175,9 +179,20 @@ class Delivery(NamedTuple):
     stream: str = ""
 
 
+MAX_QUARANTINED_VALUE_BYTES = 256 * 1024
+"""Of a value that is set aside; small enough for a topic with Kafka's own limit of 1 MiB."""
+MAX_QUARANTINED_KEY_BYTES = 4 * 1024
+MAX_QUARANTINED_DETAIL = 1000
+"""Characters."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
-    """A record that could not be used, whole, with the reason; `at` in microseconds (UTC)."""
+    """A record that could not be used, with the reason; `at` in microseconds (UTC). Made by `cut`, it always fits.
+
+    `value_size` and `value_sha256` are of the whole value, `key_size` of the whole key; -1 and empty in records
+    that were written before values were cut.
+    """
 
     topic: str
     partition: int
@@ -188,6 +203,42 @@ class Quarantined:
     key: bytes = field(repr=False)
     value: bytes = field(repr=False)
     at: int
+    key_size: int = -1
+    value_size: int = -1
+    value_sha256: str = ""
+
+    @classmethod
+    def cut(
+        cls,
+        *,
+        topic: str,
+        partition: int,
+        offset: int,
+        process: str,
+        reason: str,
+        detail: str,
+        key: bytes,
+        value: bytes,
+        at: int,
+    ) -> Self:
+        """The record with key, detail and value cut at their bounds, and the size and hash of what they were.
+
+        What of the detail is no Unicode is replaced by question marks.
+        """
+        return cls(
+            topic=topic,
+            partition=partition,
+            offset=offset,
+            process=process,
+            reason=reason,
+            detail=detail[:MAX_QUARANTINED_DETAIL].encode("utf-8", "replace").decode(),
+            key=key[:MAX_QUARANTINED_KEY_BYTES],
+            value=value[:MAX_QUARANTINED_VALUE_BYTES],
+            at=at,
+            key_size=len(key),
+            value_size=len(value),
+            value_sha256=hashlib.sha256(value).hexdigest(),
+        )
 
 
 def resource_to_avro(record: ResourceRecord) -> dict[str, Any]:

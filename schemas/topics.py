@@ -21,6 +21,9 @@ QUARANTINE = "shiplog.quarantine"
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 """A service of 100,000 instances still fits one resource record."""
 
+MAX_KEY_PART: Final = 256
+"""Characters of a namespace's or datacenter's name; Nacos allows 128."""
+
 DAY_MS: Final = 24 * 3600 * 1000
 FOREVER: Final = -1
 
@@ -120,6 +123,19 @@ def mirrored_topic_settings(names: Iterable[str], *, event_retention_days: int =
         for name in names
         if name != REGISTRY_EVENTS
     )
+
+
+def key_part_fault(name: str) -> str:
+    """Why a namespace or datacenter can't have this name, which stands in keys and manifests; empty if it can."""
+    if not 0 < len(name) <= MAX_KEY_PART:
+        return f"a name of {len(name)} characters"
+    if "|" in name:
+        return "| separates the parts of a key"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "not Unicode"
+    return ""
 
 
 class ResourceKey(NamedTuple):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from consumers.times import time_text
 from schemas.events import (
     ConfigGone,
     ConfigState,
@@ -29,7 +29,7 @@ def describe_event(logged: LoggedEvent) -> dict[str, Any]:
     event = logged.event
     return {
         "event": f"{logged.topic}@{logged.offset}",
-        "seen_at": datetime.fromtimestamp(event.observed_at / 1e6, UTC).isoformat(timespec="milliseconds"),
+        "seen_at": time_text(event.observed_at),
         "datacenter": event.datacenter,
         "session": event.session,
         "sequence": event.sequence,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from consumers.audit.logged import LoggedEvent, Published
 from consumers.audit.verdict import Verdict
 from consumers.errors import NotRebuiltError
-from consumers.materializer.conversion import converter_name
+from consumers.materializer.conversion import converter_name, revision_of
 from consumers.materializer.decisions import stands
 from consumers.materializer.past import read_range, rebuild
 from runtime.kafka_reader import PartitionReader
@@ -171,7 +171,11 @@ class NamespaceLog:
         """The namespace's decisions in a range of the control topic."""
         for message in self._reader.read(CONTROL_EVENTS, first, end):
             if message.key() == self.namespace.encode():
-                yield message.offset() or 0, self._codecs.control_event.decode(message.value())
+                try:
+                    event = self._codecs.control_event.decode(message.value())
+                except UndecodableRecordError:
+                    continue  # it is no decision
+                yield message.offset() or 0, event
 
     def raw(self, topic: str, first: int, end: int) -> Iterator[Message]:
         """Records as they are; raises NotRebuiltError when the log begins later."""
@@ -202,13 +206,15 @@ class NamespaceLog:
             )
         except NotRebuiltError as error:
             return Rebuilt(published, Verdict.UNVERIFIABLE, str(error))
+        standing = [name for name, version in manifest.withheld.items() if version]
+        if standing or (manifest.oversized and digest != manifest.digest):
+            kept = ", ".join(standing or manifest.oversized)
+            reason = f"it kept former content of resources that could not be made or were too large: {kept}"
+            return Rebuilt(published, Verdict.UNVERIFIABLE, reason, records, read)
         if digest == manifest.digest:
             return Rebuilt(published, Verdict.VERIFIED, "", records, read)
-        made_by = converter_name(self._conversion, self._guard)
-        if source.manifest.converter != made_by:
+        if revision_of(source.manifest.converter, self._conversion, self._guard) is None:
+            made_by = converter_name(self._conversion, self._guard)
             reason = f"made by converter {source.manifest.converter}; this one, with its settings, is {made_by}"
-            return Rebuilt(published, Verdict.UNVERIFIABLE, reason, records, read)
-        if manifest.oversized:
-            reason = f"it kept former content of resources that were too large: {', '.join(manifest.oversized)}"
             return Rebuilt(published, Verdict.UNVERIFIABLE, reason, records, read)
         return Rebuilt(published, Verdict.MISMATCH, f"the log gives {digest}", records, read)

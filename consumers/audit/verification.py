@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from consumers.audit.verdict import Verdict
-from consumers.materializer.conversion import converter_name
+from consumers.materializer.conversion import REVISION, converter_name
 from consumers.materializer.decisions import pin_of, stands, without_releases
 from consumers.materializer.fold import Fold
 from consumers.materializer.fold_state import Touched
@@ -37,10 +37,14 @@ class Finding(NamedTuple):
 
 @dataclass(slots=True)
 class Foreknowledge:
-    """What has to be known of a history before it is gone through: releases, and versions that pins go back to."""
+    """What has to be known of a history before it is gone through: releases, and versions that pins go back to.
+
+    `digests` are those of such versions, once they are verified.
+    """
 
     releases: dict[int, Decision] = field(default_factory=dict)
     pinned: set[frozenset[tuple[str, int]]] = field(default_factory=set)
+    digests: dict[frozenset[tuple[str, int]], str] = field(default_factory=dict)
 
     def learn(self, manifest: Manifest) -> None:
         """A manifest of the history, in any order."""
@@ -62,18 +66,29 @@ class _Followed:
     decisions: tuple[Decision, ...] | None = None
     version: dict[str, int] | None = None
     digest: str = ""
+    unproven: set[str] = field(default_factory=set)
+    """Resources that stand at an earlier content, from before what was read."""
 
 
 class Verification:
-    """Follows one partition; give it events and manifests as their records come."""
+    """Follows one partition; give it events and manifests as their records come.
 
-    def __init__(self, conversion: ConversionSettings, guard: GuardSettings, foreknowledge: Foreknowledge) -> None:
+    It converts as one revision of the conversion, and proves what that one made.
+    """
+
+    def __init__(
+        self,
+        conversion: ConversionSettings,
+        guard: GuardSettings,
+        foreknowledge: Foreknowledge,
+        revision: str = REVISION,
+    ) -> None:
+        self.revision = revision
         self._conversion = conversion
-        self._converter = converter_name(conversion, guard)
-        self._fold = Fold(conversion, guard)
+        self._converter = converter_name(conversion, guard, revision=revision)
+        self._fold = Fold(conversion, guard, revision)
         self._fold.decider.schedule(foreknowledge.releases.values())
         self._foreknowledge = foreknowledge
-        self._pinned: dict[frozenset[tuple[str, int]], str] = {}
         self._followed: dict[Namespace, _Followed] = {}
 
     def apply(self, topic: str, offset: int, event: RegistryEvent) -> None:
@@ -90,26 +105,30 @@ class Verification:
         followed.version, followed.digest = manifest.version, manifest.digest
         version = frozenset(manifest.version.items())
         if version in self._foreknowledge.pinned and finding.verdict is Verdict.VERIFIED:
-            self._pinned[version] = manifest.digest
+            self._foreknowledge.digests[version] = manifest.digest
         return finding
 
     def _follow(self, manifest: Manifest, followed: _Followed) -> Finding:
         if (fault := _order_fault(manifest, followed)) is not None:
             return Finding(manifest, Verdict.MISMATCH, fault)
-        if manifest.converter != self._converter:
+        in_force = without_releases(manifest.decisions)
+        if manifest.converter != self._converter and not stands(in_force):
             followed.decisions = None
             reason = f"made by another converter, or with other settings: {manifest.converter}"
             return Finding(manifest, Verdict.UNVERIFIABLE, reason)
-        in_force = without_releases(manifest.decisions)
         if stands(in_force):
             expected = self._standing(in_force, followed)
         else:
-            expected = self._present(manifest.namespace, in_force, followed)
+            expected = self._present(manifest, in_force, followed)
         followed.decisions = in_force
         if expected is None:
             return Finding(manifest, Verdict.UNVERIFIABLE, "what it is made of begins before what was read")
-        if expected != manifest.digest and manifest.oversized:
-            return Finding(manifest, Verdict.UNVERIFIABLE, f"stands at earlier content: {manifest.oversized[0]}")
+        unknown = sorted(followed.unproven) or (manifest.oversized if expected != manifest.digest else ())
+        if unknown:
+            return Finding(manifest, Verdict.UNVERIFIABLE, f"stands at earlier content: {unknown[0]}")
+        if expected != manifest.digest and (followed.view.failed or followed.view.faulted):
+            fault = followed.view.failure or next(iter(followed.view.faulted.values()))
+            return Finding(manifest, Verdict.UNVERIFIABLE, f"this audit met a fault of shiplog: {fault}")
         if expected != manifest.digest:
             return Finding(manifest, Verdict.MISMATCH, f"the log gives {expected}")
         return Finding(manifest, Verdict.VERIFIED)
@@ -118,12 +137,12 @@ class Verification:
         """What a frozen or pinned namespace must have: what it had, or what it is pinned to."""
         pin = pin_of(in_force)
         if pin is not None and pin != pin_of(followed.decisions or ()):
-            return self._pinned.get(frozenset(pin.version.items()))
+            return self._foreknowledge.digests.get(frozenset(pin.version.items()))
         return followed.digest if followed.decisions is not None else None
 
-    def _present(self, name: Namespace, in_force: tuple[Decision, ...], followed: _Followed) -> str | None:
-        """What the fold gives for a namespace now."""
-        state = self._fold.state
+    def _present(self, manifest: Manifest, in_force: tuple[Decision, ...], followed: _Followed) -> str | None:
+        """What the fold gives for a namespace now, with what the manifest withholds as it stood."""
+        state, name = self._fold.state, manifest.namespace
         if not state.is_complete(name) and name not in state.changes:
             return None
         state.decisions[name] = in_force
@@ -135,6 +154,9 @@ class Verification:
         changes.dirty = Touched()
         if update is not None:
             followed.view.published(update)
+        # What was unproven stays so for as long as it is withheld.
+        followed.unproven &= manifest.withheld.keys()
+        followed.unproven.update(followed.view.adopt_withheld(manifest.withheld))
         return format_snapshot_digest(followed.view.digest)
 
 

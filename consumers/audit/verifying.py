@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from consumers.audit.verdict import Verdict
 from consumers.audit.verification import Finding, Foreknowledge, Verification
+from consumers.materializer.conversion import REVISION, revision_of
+from consumers.materializer.decisions import stands
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -39,6 +41,12 @@ def verify(source: Source, conversion: ConversionSettings, guard: GuardSettings)
     verification: Verification | None = None
     topics: dict[str, _Following] = {}
     for manifest in source.manifests():
+        # A namespace that stands keeps the converter of what it stands at, and nothing of it is converted.
+        revision = None
+        if not stands(manifest.decisions):
+            revision = revision_of(manifest.converter, conversion, guard)
+        if verification is not None and revision not in {None, verification.revision}:
+            verification, topics = None, {}  # from here on another revision converted
         # A topic may join later, with a beginning that the log no longer holds.
         is_new = verification is None or manifest.folded_to.keys() - topics.keys()
         if is_new and (missing := _missing(source, manifest, topics)) is not None:
@@ -46,7 +54,7 @@ def verify(source: Source, conversion: ConversionSettings, guard: GuardSettings)
             yield Finding(manifest, Verdict.UNVERIFIABLE, missing)
             continue
         if verification is None:
-            verification = Verification(conversion, guard, foreknowledge)
+            verification = Verification(conversion, guard, foreknowledge, revision or REVISION)
         for topic, last in manifest.folded_to.items():
             if topic not in topics:
                 topics[topic] = _Following(source.events(topic, manifest.recover_from.get(topic, 0)))

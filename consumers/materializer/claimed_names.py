@@ -19,11 +19,13 @@ class ClaimedNames:
     """The names of services, and what each service would be called if it were alone.
 
     Nacos's names may come out the same in Istio. The one whose name is kept as it is has it; without such a one,
-    all that want it carry a hash. Whoever comes or goes may so change the names of others.
+    all that want it carry a hash. Whoever comes or goes may so change the names of others. `failed` are the
+    services of the last claim whose names could not be made, and why: they are left as they were.
     """
 
     settings: ConversionSettings
     namespace: Namespace
+    failed: dict[ServiceKey, Exception] = field(default_factory=dict)
     _names: dict[ServiceKey, ServiceName] = field(default_factory=dict)
     _claims: dict[str, set[ServiceKey]] = field(default_factory=dict)
 
@@ -37,11 +39,17 @@ class ClaimedNames:
         Answers with those that are to be named anew, others than these among them, and the names that they lose.
         """
         unnamed: set[ServiceKey] = set()
+        self.failed = {}
         for key, found in present.items():
             if (key in self._names) == bool(found):
                 continue
+            try:
+                claims = _claims_of(service_name(self.settings, self.namespace, key))
+            except Exception as error:  # noqa: BLE001 - it costs this service
+                self.failed[key] = error
+                continue
             unnamed.add(key)
-            for claim in _claims_of(service_name(self.settings, self.namespace, key)):
+            for claim in claims:
                 claimants = self._claims.setdefault(claim, set())
                 if found:
                     claimants.add(key)
@@ -59,6 +67,10 @@ class ClaimedNames:
         if name is None:
             name = self._names[key] = self._choose(key)
         return name
+
+    def known(self, key: ServiceKey) -> ServiceName | None:
+        """The name that a service has already."""
+        return self._names.get(key)
 
     def resources(self) -> set[str]:
         """The names of all resources."""

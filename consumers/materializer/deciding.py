@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from consumers import metrics
+from consumers.errors import NotCarriedOutError
 from consumers.materializer.decision_queue import CarryOut, DecisionQueue, Refuse
+from consumers.materializer.faults import internal
 from consumers.materializer.rebuilding import Rebuilding
+from consumers.materializer.setting_aside import of_snapshot
 from consumers.materializer.transaction import NamespaceUpdate
 from schemas.records import Quarantined
 from schemas.topics import CONTROL_EVENTS
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
     from schemas.avro_codec import Codecs
     from schemas.control import ControlEvent, Pin
     from schemas.events import Namespace
+    from schemas.records import ResourceRecord
 
+    Records = Mapping[tuple[str, str], ResourceRecord]
     Commit = Callable[[list[NamespaceUpdate], list[Quarantined]], None]
 
 _log = structlog.get_logger()
@@ -69,13 +74,11 @@ class Deciding:
             while (found := queue.take(partition.refusal)) is not None:
                 match found:
                     case CarryOut(offset=offset, event=event, pinned=pinned):
-                        updates = partition.decide(offset, event, pinned)
-                        commit([NamespaceUpdate(number, *update) for update in updates], [])
-                        outcome = "carried_out"
+                        outcome = self._carry_out(number, partition, offset, event, pinned, commit)
                     case Refuse(reason=""):
                         continue
                     case Refuse(offset=offset, event=event, reason=reason):
-                        commit([], [self._refused(number, offset, event, reason)])
+                        commit([], [self._refused(number, offset, event, "refused", reason)])
                         outcome = "refused"
                 metrics.DECISIONS.labels(type(event.body).__name__, outcome).inc()
                 _log.warning(
@@ -83,14 +86,35 @@ class Deciding:
                     namespace=event.namespace, author=event.author, reason=event.reason,
                 )  # fmt: skip
 
-    def _refused(self, number: int, offset: int, event: ControlEvent, reason: str) -> Quarantined:
-        return Quarantined(
+    def _carry_out(
+        self,
+        number: int,
+        partition: MaterializedPartition,
+        offset: int,
+        event: ControlEvent,
+        pinned: Records | None,
+        commit: Commit,
+    ) -> str:
+        """Commits what the decision changes; what became of it."""
+        try:
+            updates = [NamespaceUpdate(number, *update) for update in partition.decide(offset, event, pinned)]
+        except NotCarriedOutError as error:
+            fault = internal(f"{type(event.body).__name__} of {event.namespace}", error)
+            _log.error("internal_fault", place=fault.place, error=fault.detail, trace=fault.trace)
+            metrics.QUARANTINED.labels(fault.reason).inc()
+            commit([], [self._refused(number, offset, event, fault.reason, str(fault))])
+            return "refused"
+        commit(updates, [of_snapshot(number, fault) for fault in partition.take_view_faults()])
+        return "carried_out"
+
+    def _refused(self, number: int, offset: int, event: ControlEvent, reason: str, detail: str) -> Quarantined:
+        return Quarantined.cut(
             topic=CONTROL_EVENTS,
             partition=number,
             offset=offset,
             process="materializer",
-            reason="refused",
-            detail=reason[:1000],
+            reason=reason,
+            detail=detail,
             key=event.namespace.encode(),
             value=self._codecs.control_event.encode(event),
             at=time.time_ns() // 1000,

@@ -81,24 +81,34 @@ class DecisionQueue:
         for offset, event in self._waiting.items():
             if event.namespace in waited_for:
                 continue
-            begun, rebuild = self._rebuilding.get(event.namespace, (None, None))
-            if begun == offset and rebuild is not None:
-                found = self._rebuilt(offset, event, rebuild)
-                if found is None:
-                    waited_for.add(event.namespace)
-                    continue
-                del self._waiting[offset], self._rebuilding[event.namespace]
-                return found
-            if (reason := refusal(offset, event)) is not None:
+            try:
+                found = self._look_at(offset, event, refusal)
+            except Exception as error:  # noqa: BLE001 - it costs this decision, and the next one is looked at
+                found = Refuse(offset=offset, event=event, reason=f"{type(error).__name__}: {error}")
+                if self._rebuilding.get(event.namespace, (None, None))[0] == offset:
+                    del self._rebuilding[event.namespace]
+            if found is not None:
                 del self._waiting[offset]
-                return Refuse(offset=offset, event=event, reason=reason)
-            if isinstance(event.body, Pin):
-                self._rebuilding[event.namespace] = (offset, self.rebuild(event.namespace, event.body))
-                waited_for.add(event.namespace)
-                continue
-            del self._waiting[offset]
-            return CarryOut(offset=offset, event=event)
+                return found
+            waited_for.add(event.namespace)
         return None
+
+    def _look_at(
+        self, offset: int, event: ControlEvent, refusal: Callable[[int, ControlEvent], str | None]
+    ) -> CarryOut | Refuse | None:
+        """What is to be done about the oldest decision over a namespace; None while it waits."""
+        begun, rebuild = self._rebuilding.get(event.namespace, (None, None))
+        if begun == offset and rebuild is not None:
+            found = self._rebuilt(offset, event, rebuild)
+            if found is not None:
+                del self._rebuilding[event.namespace]
+            return found
+        if (reason := refusal(offset, event)) is not None:
+            return Refuse(offset=offset, event=event, reason=reason)
+        if isinstance(event.body, Pin):
+            self._rebuilding[event.namespace] = (offset, self.rebuild(event.namespace, event.body))
+            return None
+        return CarryOut(offset=offset, event=event)
 
     def _rebuilt(self, offset: int, event: ControlEvent, rebuild: Rebuild) -> CarryOut | Refuse | None:
         later = (one for at, one in self._waiting.items() if at > offset and one.namespace == event.namespace)

@@ -7,6 +7,7 @@ because a control topic and an event topic have no common order.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from schemas.control import (
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from schemas.events import Datacenter
+
+MAX_DECISIONS_BYTES = 1024 * 1024
+"""Of the texts of all decisions that a manifest names: each manifest repeats them."""
 
 _UNDOES: dict[type, type] = {Unfreeze: Freeze, Freeze: Freeze, Unpin: Pin, Pin: Pin}
 _LEFT_STANDING = (Freeze, Pin, ExcludeDatacenter)
@@ -74,6 +78,15 @@ def excluded(decisions: Iterable[Decision]) -> frozenset[Datacenter]:
     return frozenset(
         one.event.body.datacenter for one in decisions if isinstance(one.event.body, ExcludeDatacenter)
     )
+
+
+def size_of(decision: Decision) -> int:
+    """About how many bytes of a manifest a decision takes."""
+    event = decision.event
+    texts = [event.namespace, event.author, event.reason]
+    texts += [value for field in fields(event.body) if isinstance(value := getattr(event.body, field.name), str)]
+    numbers = [*decision.position, *(event.body.version if isinstance(event.body, Pin) else ())]
+    return 64 + sum(len(text.encode("utf-8", "replace")) for text in texts) + sum(len(n) + 12 for n in numbers)
 
 
 def held_place(release: Release, namespace: str) -> tuple[str, ...]:

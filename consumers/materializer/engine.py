@@ -14,21 +14,23 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumers import metrics
 from consumers.materializer.deciding import Deciding
+from consumers.materializer.faults import Fault, internal
 from consumers.materializer.fold import Outcome
 from consumers.materializer.partition import MaterializedPartition
 from consumers.materializer.recovery import from_metadata, to_metadata
 from consumers.materializer.reporting import Reporting
+from consumers.materializer.setting_aside import of_record, of_snapshot
 from consumers.materializer.snapshot_reader import read_published
 from consumers.materializer.transaction import NamespaceUpdate, TransactionWriter
 from runtime.kafka_clients import make_consumer
-from runtime.kafka_reader import LARGE_RECORDS, close_consumer, set_aside
+from runtime.kafka_reader import LARGE_RECORDS, close_consumer
 from runtime.lifecycle import settle_memory
-from schemas.errors import UndecodableRecordError
+from schemas.errors import SchemaRegistryError, UndecodableRecordError
 from schemas.topics import CONTROL_EVENTS
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from confluent_kafka import Consumer, Message
 
@@ -217,7 +219,7 @@ class Engine:
         self._lost = True
 
     def _fold(self, messages: list[Message]) -> list[Quarantined]:
-        """Folds the records in; those that can't be decoded come back."""
+        """Folds the records in; what of them can't be used comes back."""
         quarantined: list[Quarantined] = []
         if messages:
             metrics.BATCH.observe(len(messages))
@@ -232,7 +234,7 @@ class Engine:
                 continue
             faults = self._take(partition, topic, offset, message.value())
             if topic == CONTROL_EVENTS or not partition.recovering:  # else they were set aside when first read
-                quarantined += [self._quarantine(message, fault) for fault in faults]
+                quarantined += [of_record(message, fault) for fault in faults]
             if partition.recovering and partition.has_caught_up():
                 # Events of this batch behind the last commit must not be compared with what stands published.
                 self._recover(partition, quarantined)
@@ -240,23 +242,23 @@ class Engine:
 
     def _take(
         self, partition: MaterializedPartition, topic: str, offset: int, value: bytes | None
-    ) -> list[UndecodableRecordError]:
-        """Takes a record in; what of it can't be used."""
+    ) -> Sequence[Fault]:
+        """Takes a record in; what of it can't be used. Nothing that the record says raises anything."""
         try:
             if topic == CONTROL_EVENTS:
                 self._deciding.take(partition.number, offset, value)
                 partition.next_offsets[topic] = offset + 1
-                return []
+                return ()
             outcome = partition.apply(topic, offset, self._codecs.registry_event.decode(value))
-        except UndecodableRecordError as fault:
+        except UndecodableRecordError as error:
             partition.next_offsets[topic] = offset + 1
-            return [fault]
-        if outcome is not Outcome.BAD_ITEM:
-            return []
-        return [
-            UndecodableRecordError("bad_item", f"{key.group}/{key.data_id}, {fault}")
-            for key, fault in partition.take_faults()
-        ]
+            return (Fault(error.reason, "", error.detail),)
+        except SchemaRegistryError:
+            raise  # no fault of the record
+        except Exception as error:  # noqa: BLE001 - it costs this record
+            partition.next_offsets[topic] = offset + 1
+            return (internal("the record", error),)
+        return () if outcome is Outcome.APPLIED else partition.faults
 
     def _note(self, message: Message, error: KafkaError) -> None:
         """An error among the records; raises what a fresh start may mend."""
@@ -271,7 +273,8 @@ class Engine:
         started = time.monotonic()
         differing = [NamespaceUpdate(partition.number, *found) for found in partition.recovered()]
         if differing:
-            self._commit([*differing, *self._updates()], quarantined)
+            updates = self._updates()
+            self._commit([*differing, *updates], [*quarantined, *self._view_faults()])
             quarantined.clear()
         metrics.RECOVERIES.inc()
         self._consumer.resume([TopicPartition(CONTROL_EVENTS, partition.number)])
@@ -291,6 +294,7 @@ class Engine:
             if partition.recovering and partition.has_caught_up():
                 self._recover(partition, quarantined)
         updates = self._updates()
+        quarantined = [*quarantined, *self._view_faults()]
         overdue = time.monotonic() - self._committed_at > self._settings.idle_commit_s
         if updates or quarantined or overdue:
             self._commit(updates, quarantined)
@@ -301,6 +305,14 @@ class Engine:
             for number, partition in self._partitions.items()
             if not partition.recovering
             for found in partition.updates()
+        ]
+
+    def _view_faults(self) -> list[Quarantined]:
+        """What could not be published, and is new."""
+        return [
+            of_snapshot(number, fault)
+            for number, partition in self._partitions.items()
+            for fault in partition.take_view_faults()
         ]
 
     def _commit(self, updates: list[NamespaceUpdate], quarantined: list[Quarantined]) -> None:
@@ -321,11 +333,3 @@ class Engine:
             return TopicPartition(topic, partition.number, offset if waiting is None else waiting)
         metadata = to_metadata(partition.recovery_offset(topic))
         return TopicPartition(topic, partition.number, offset, metadata=metadata)
-
-    def _quarantine(self, message: Message, fault: UndecodableRecordError) -> Quarantined:
-        metrics.QUARANTINED.labels(fault.reason).inc()
-        _log.warning(
-            "record quarantined", topic=message.topic(), offset=message.offset(), reason=fault.reason,
-            detail=fault.detail,
-        )  # fmt: skip
-        return set_aside(message, fault, "materializer")

@@ -13,6 +13,10 @@ matter. Theory of operation, for one datacenter and namespace:
 - The version moves at each event that changes content and at each operator's decision, and never else: it does not
   depend on batches. The end of a namespace's first whole keyframe gives it a version even if it has no content.
 - An event that was read before comes again from a mirrored topic: it is passed over.
+- Whatever an event says, the next one is folded. An exception costs what it came from: the instance, the config
+  item, the service, the event; each is atomic, so that what stood before stands. It is told of in `faults`, and
+  the namespace is suspect until a keyframe is folded without one. A guard that raises is replaced by one that
+  remembers nothing.
 """
 
 from __future__ import annotations
@@ -20,8 +24,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from consumers.materializer.claimed_items import apply_item, mend_claims, remove_item
+from consumers.materializer.conversion import REVISION
 from consumers.materializer.conversion.endpoint import EndpointConverter
 from consumers.materializer.decider import Decider
+from consumers.materializer.faults import Reason, foreseen, internal
 from consumers.materializer.fold_state import (
     DatacenterState,
     NamespaceState,
@@ -29,33 +36,27 @@ from consumers.materializer.fold_state import (
     Sync,
     Touched,
 )
-from consumers.materializer.folded_item import fold_item, holds_resources
-from consumers.materializer.folded_service import FoldedService
-from consumers.materializer.guard import NOWHERE, Guard, Keyframe, Place
+from consumers.materializer.folded_item import holds_resources
+from consumers.materializer.guard import Guard, Keyframe
+from consumers.materializer.service_events import ServiceEvents
 from schemas.events import (
     ConfigGone,
-    ConfigKey,
     ConfigState,
     Heartbeat,
     Link,
-    Namespace,
     NamespaceGone,
     RegistryEvent,
     ServiceDelta,
     ServiceGone,
-    ServiceKey,
     ServiceState,
     SyncCompleted,
     SyncStarted,
 )
+from schemas.topics import key_part_fault
 
 if TYPE_CHECKING:
-    from consumers.materializer.conversion.config_item import BadItemError
-    from consumers.materializer.conversion.endpoint import FoldedInstance
-    from consumers.materializer.folded_item import ResourceId
-    from consumers.materializer.folded_service import Transition
+    from consumers.materializer.faults import Fault
     from consumers.settings import ConversionSettings, GuardSettings
-    from schemas.events import InstanceKey
 
 
 class Outcome(StrEnum):
@@ -66,8 +67,11 @@ class Outcome(StrEnum):
     DUPLICATE = "duplicate"
     MISMATCH = "mismatch"
     INCOMPLETE_KEYFRAME = "incomplete_keyframe"
-    BAD_ITEM = "bad_item"
     BEFORE_KEYFRAME = "before_keyframe"
+    BAD_ITEM = Reason.BAD_ITEM.value
+    BAD_INSTANCE = Reason.BAD_INSTANCE.value
+    BAD_NAME = Reason.BAD_NAME.value
+    INTERNAL_FAULT = Reason.INTERNAL_FAULT.value
 
 
 # Reading a member of an enumeration takes as long as five attributes, and every event does it several times.
@@ -77,75 +81,118 @@ _APPLIED, _BLIND = Outcome.APPLIED, Link.BLIND
 class Fold:
     """Applies events to a partition's state, one at a time, in log order; its `decider` decisions in between.
 
-    Equal settings, events and decisions make equal states, on any machine.
+    Equal settings, events and decisions make equal states, on any machine. `apply` raises nothing: `faults` is
+    what was set aside of the last event. Converts as `revision` of the conversion did.
     """
 
-    def __init__(self, settings: ConversionSettings, guard: GuardSettings) -> None:
+    def __init__(self, settings: ConversionSettings, guard: GuardSettings, revision: str = REVISION) -> None:
         self._settings = settings
         self._guard = guard
-        self._guarded: frozenset[Place] = NOWHERE
+        self._revision = revision
         self._touched = Touched()
-        self._default_port_name = settings.protocol.lower()
-        self.faults: list[tuple[ConfigKey, BadItemError]] = []
+        self.faults: list[Fault] = []
+        self._services = ServiceEvents(settings.protocol.lower(), self.faults)
         self.state = PartitionState()
         self.decider = Decider(self.state)
 
     def apply(self, topic: str, offset: int, event: RegistryEvent) -> Outcome:
         """Folds in the event that stands at that offset of its topic."""
         self.state.positions[topic] = offset
-        datacenter = self.state.datacenters.get(event.datacenter)
-        refusal: Outcome | None = None
-        if datacenter is None:
-            datacenter = self.state.datacenters[event.datacenter] = self._first_session(topic, event)
-        elif (
-            event.sequence == datacenter.sequence + 1
-            and event.session == datacenter.session
-            and event.epoch == datacenter.epoch
-        ):
-            datacenter.sequence = event.sequence
-        else:
-            refusal = _change_session(datacenter, topic, event)
-        outcome = refusal or self._apply(datacenter, topic, offset, event)
+        if self.faults:
+            self.faults.clear()
+        try:
+            datacenter = self.state.datacenters.get(event.datacenter)
+            refusal: Outcome | None = None
+            if datacenter is None:
+                datacenter = self._first_session(topic, event)
+            elif (
+                event.sequence == datacenter.sequence + 1
+                and event.session == datacenter.session
+                and event.epoch == datacenter.epoch
+            ):
+                datacenter.sequence = event.sequence
+            else:
+                refusal = _change_session(datacenter, topic, event)
+            outcome = refusal or self._apply(datacenter, topic, offset, event)
+        except _BadNameError as error:
+            outcome = self._refuse_name(error)
+        except Exception as error:  # noqa: BLE001 - whatever an event says, the next one is folded
+            outcome = self._set_aside(event, error)
+        if self.faults and outcome is _APPLIED:
+            outcome = Outcome(self.faults[-1].reason)
         if self.decider.scheduled:
-            self.decider.carry_out_scheduled(topic, offset)
+            self._carry_out_scheduled(topic, offset)
         return outcome
 
     def _apply(self, datacenter: DatacenterState, topic: str, offset: int, event: RegistryEvent) -> Outcome:
-        observed_at, body, guard, outcome = event.observed_at, event.body, datacenter.guard, _APPLIED
+        observed_at, body, outcome, services = event.observed_at, event.body, _APPLIED, self._services
         datacenter.observed_at = max(datacenter.observed_at, observed_at)
-        self._guarded = guard.tick(observed_at, blind=datacenter.link is _BLIND)
+        try:
+            services.guarded = datacenter.guard.tick(observed_at, blind=datacenter.link is _BLIND)
+        except Exception as error:  # noqa: BLE001 - the fold goes on without what the guard remembers
+            services.guarded = services.restart_guard(datacenter, error)
         if isinstance(body, Heartbeat):
             datacenter.link = body.link
         else:
-            namespace = datacenter.namespaces.get(event.namespace)
-            if namespace is None:
-                namespace = datacenter.namespaces[event.namespace] = NamespaceState(first_offset=offset)
-            touched = self._touched
-            if namespace.complete and isinstance(body, ServiceDelta):  # nearly always
-                outcome = self._apply_delta(event, datacenter, namespace, body, touched.services)
-            else:
-                outcome = self._apply_body(datacenter, namespace, event, offset)
+            namespace, touched = datacenter.namespaces.get(event.namespace), self._touched
+            try:
+                if namespace is None:
+                    namespace = _first_event(datacenter, event, offset)
+                if namespace.complete and isinstance(body, ServiceDelta):  # nearly always
+                    if not services.apply_delta(event, datacenter, namespace, body, touched.services):
+                        outcome = Outcome.MISMATCH
+                else:
+                    outcome = self._apply_body(datacenter, namespace, event, offset)
+            except _BadNameError as error:
+                outcome = self._refuse_name(error)
+            except Exception as error:  # noqa: BLE001 - it costs this event, and what stood before stands
+                outcome = self._set_aside(event, error)
+                if namespace is not None and not isinstance(body, ServiceDelta | ServiceState | ServiceGone):
+                    mend_claims(namespace, touched.resources)
             if touched.services or touched.resources:
-                if namespace.complete:
+                if namespace is not None and namespace.complete:
                     self.state.touch(event.namespace, topic, offset, observed_at, touched)
                 # Nothing of it shows before the keyframe is whole, which touches all there is.
                 touched.clear()
-            elif isinstance(body, SyncCompleted) and namespace.complete:
+            elif isinstance(body, SyncCompleted) and namespace is not None and namespace.complete:
                 self.state.note_complete(event.namespace, topic, offset, observed_at)
-        if self._guarded or guard.has_opened:
-            self.state.note_guarded(datacenter, self._guarded, topic, offset, observed_at)
+        if services.guarded or datacenter.guard.has_opened:
+            self.state.note_guarded(datacenter, services.guarded, topic, offset, observed_at)
         return outcome
+
+    def _set_aside(self, event: RegistryEvent, error: Exception) -> Outcome:
+        """An event that could not be folded."""
+        body = event.body
+        what = f" of {'/'.join(body.key)}" if hasattr(body, "key") else ""
+        self.faults.append(internal(f"{type(body).__name__}{what}", error))
+        datacenter = self.state.datacenters.get(event.datacenter)
+        namespace = datacenter and datacenter.namespaces.get(event.namespace)
+        if namespace:
+            namespace.note_fault(event_is_lost=True)
+        return Outcome.INTERNAL_FAULT
+
+    def _carry_out_scheduled(self, topic: str, offset: int) -> None:
+        try:
+            self.decider.carry_out_scheduled(topic, offset)
+        except Exception as error:  # noqa: BLE001 - it costs this decision
+            self.faults.append(internal("a release that an earlier fold carried out", error))
+
+    def _refuse_name(self, error: _BadNameError) -> Outcome:
+        self.faults.append(foreseen(Reason.BAD_NAME, *error.args))
+        return Outcome.BAD_NAME
 
     def _first_session(self, topic: str, event: RegistryEvent) -> DatacenterState:
         """The state of a datacenter that was not heard of before."""
-        return DatacenterState(
+        _check_name("datacenter", event.datacenter)
+        datacenter = self.state.datacenters[event.datacenter] = DatacenterState(
             topic=topic,
             session=event.session,
             epoch=event.epoch,
             sequence=event.sequence,
             guard=Guard(self._guard),
-            endpoints=EndpointConverter(self._settings, event.datacenter),
+            endpoints=EndpointConverter(self._settings, event.datacenter, self._revision),
         )
+        return datacenter
 
     def _apply_body(
         self, datacenter: DatacenterState, namespace: NamespaceState, event: RegistryEvent, offset: int
@@ -155,28 +202,29 @@ class Fold:
         if not namespace.complete and namespace.sync is None and not isinstance(body, SyncStarted | NamespaceGone):
             # A recovery that begins at another namespace's keyframe: this one's is still to come.
             return Outcome.BEFORE_KEYFRAME
-        outcome, touched = _APPLIED, self._touched
+        outcome, touched, sync, services = _APPLIED, self._touched, namespace.sync, self._services
         match body:
             case ServiceDelta():
-                outcome = self._apply_delta(event, datacenter, namespace, body, touched.services)
+                if not services.apply_delta(event, datacenter, namespace, body, touched.services):
+                    outcome = Outcome.MISMATCH
             case ServiceState(key=key):
-                if namespace.sync is not None:
-                    namespace.sync.states += 1
-                    namespace.sync.services.add(key)
-                self._apply_state(event, datacenter, namespace, body, touched.services)
+                if sync is not None:
+                    sync.states += 1
+                    sync.services.add(key)
+                services.apply_state(event, datacenter, namespace, body, touched.services)
             case ServiceGone(key=key):
-                if namespace.sync is not None:
-                    namespace.sync.services.discard(key)
-                self._remove(event, datacenter, namespace, key, touched.services)
+                if sync is not None:
+                    sync.services.discard(key)
+                services.remove(event, datacenter, namespace, key, touched.services)
             case ConfigState(key=item):
-                outcome = self._apply_item(event.namespace, namespace, body, touched.resources)
-                if namespace.sync is not None:
-                    namespace.sync.config_states += 1
-                    namespace.sync.configs.add(item)
+                if sync is not None:
+                    sync.config_states += 1
+                    sync.configs.add(item)
+                self._apply_item(event, namespace, body, touched)
             case ConfigGone(key=item):
-                _remove_item(namespace, item, touched.resources)
-                if namespace.sync is not None:
-                    namespace.sync.configs.discard(item)
+                if sync is not None:
+                    sync.configs.discard(item)
+                remove_item(namespace, item, touched.resources)
             case SyncStarted():
                 namespace.gone = False
                 namespace.sync = Sync(
@@ -185,118 +233,22 @@ class Fold:
             case SyncCompleted():
                 outcome = self._complete(event, datacenter, namespace, body, touched)
             case NamespaceGone():
-                for key in list(namespace.services):
-                    self._remove(event, datacenter, namespace, key, touched.services)
+                services.remove_all(event, datacenter, namespace, list(namespace.services), touched.services)
                 for item in list(namespace.items):
-                    _remove_item(namespace, item, touched.resources)
+                    remove_item(namespace, item, touched.resources)
                 namespace.gone = True
                 if not datacenter.guard.holds_of(event.namespace):
                     del datacenter.namespaces[event.namespace]
         return outcome
 
-    def _apply_delta(
-        self,
-        event: RegistryEvent,
-        datacenter: DatacenterState,
-        namespace: NamespaceState,
-        body: ServiceDelta,
-        touched: set[ServiceKey],
-    ) -> Outcome:
-        key = body.key
-        service = namespace.services.get(key)
-        if service is None:
-            service = namespace.services[key] = FoldedService(self._default_port_name)
-        changes: dict[InstanceKey, FoldedInstance | None] = dict.fromkeys(body.removals)
-        convert = datacenter.endpoints.convert
-        for upsert in body.upserts:
-            changes[upsert.key] = convert(upsert, service.port_name)
-        transition = service.replace(changes, service.protect_threshold)
-        if transition.is_seen:
-            service.part = None
-            touched.add(key)
-        if transition.lost or transition.listed:
-            self._note(event, datacenter, key, service, transition)
-        if service.digest != body.digest or len(service.instances) != body.count:
-            namespace.suspect = True
-            return Outcome.MISMATCH
-        return _APPLIED
-
-    def _apply_state(
-        self,
-        event: RegistryEvent,
-        datacenter: DatacenterState,
-        namespace: NamespaceState,
-        body: ServiceState,
-        touched: set[ServiceKey],
-    ) -> None:
-        service = namespace.services.get(body.key)
-        port_name = self._default_port_name if service is None else service.port_name
-        convert = datacenter.endpoints.convert
-        instances = {instance.key: convert(instance, port_name) for instance in body.instances}
-        if (
-            service is not None
-            and service.protect_threshold == body.protect_threshold
-            and service.instances == instances
-        ):
-            return
-        if service is None:
-            service = namespace.services[body.key] = FoldedService(port_name)
-        removals: dict[InstanceKey, FoldedInstance | None] = {
-            key: None for key in service.instances if key not in instances
-        }
-        transition = service.replace(removals | instances, body.protect_threshold)
-        service.part = None
-        touched.add(body.key)
-        if transition.lost or transition.listed:
-            self._note(event, datacenter, body.key, service, transition)
-
-    def _remove(
-        self,
-        event: RegistryEvent,
-        datacenter: DatacenterState,
-        namespace: NamespaceState,
-        key: ServiceKey,
-        touched: set[ServiceKey],
-    ) -> None:
-        service = namespace.services.pop(key, None)
-        if service is not None:
-            touched.add(key)
-            transition = service.replace(dict.fromkeys(service.instances), service.protect_threshold)
-            if transition.lost:
-                self._note(event, datacenter, key, service, transition)
-
     def _apply_item(
-        self, name: Namespace, namespace: NamespaceState, body: ConfigState, touched: set[ResourceId]
-    ) -> Outcome:
-        if not holds_resources(self._settings, body.key):
-            return Outcome.APPLIED
-        former = namespace.items.get(body.key)
-        item = fold_item(self._settings, name, body, former)
-        if item is former:
-            return Outcome.APPLIED
-        if former is None or former.resources != item.resources:
-            _remove_item(namespace, body.key, touched)
-            touched |= item.ids
-            for claimed in item.ids:
-                namespace.claims.setdefault(claimed, set()).add(body.key)
-        namespace.items[body.key] = item
-        if item.fault is None:
-            return Outcome.APPLIED
-        self.faults.append((body.key, item.fault))
-        return Outcome.BAD_ITEM
-
-    def _note(
-        self,
-        event: RegistryEvent,
-        datacenter: DatacenterState,
-        key: ServiceKey,
-        service: FoldedService,
-        transition: Transition,
+        self, event: RegistryEvent, namespace: NamespaceState, body: ConfigState, touched: Touched
     ) -> None:
-        """Tells the guard."""
-        _, lost, listed, difference = transition
-        place = Place(event.namespace, key)
-        self._guarded |= datacenter.guard.change(place, lost, listed, difference, service.port_name)
+        if not holds_resources(self._settings, body.key):
+            return
+        fault = apply_item(self._settings, self._revision, event.namespace, namespace, body, touched.resources)
+        if fault is not None:
+            self.faults.append(fault)
 
     def _complete(
         self,
@@ -310,22 +262,41 @@ class Fold:
         if sync is None or (sync.states, sync.config_states) != (body.services, body.config_items):
             namespace.suspect = True
             return Outcome.INCOMPLETE_KEYFRAME
-        for key in namespace.services.keys() - sync.services:
-            self._remove(event, datacenter, namespace, key, touched.services)
+        namespace.suspect = sync.is_faulty
+        gone = namespace.services.keys() - sync.services
+        self._services.remove_all(event, datacenter, namespace, gone, touched.services)
+        sync.beginning.is_whole &= gone.isdisjoint(namespace.services)
         for item in namespace.items.keys() - sync.configs:
-            _remove_item(namespace, item, touched.resources)
+            remove_item(namespace, item, touched.resources)
         if not namespace.complete:
             namespace.complete = True
             namespace.completed_at = event.observed_at
             touched.services.update(namespace.services)
             touched.resources.update(namespace.claims)
-        namespace.suspect = False
+        touched.add(namespace.faulted)
+        namespace.faulted = Touched()
         if any(item.is_stale for item in namespace.items.values()):
             sync.beginning.is_whole = False  # what such an item stated last stands before it
         namespace.keyframes.append(sync.beginning)
         reproduced = [n for n, one in enumerate(namespace.keyframes) if datacenter.guard.is_reproduced(one)]
         del namespace.keyframes[: max(reproduced, default=0)]
         return Outcome.APPLIED
+
+
+class _BadNameError(Exception):
+    """A namespace or datacenter whose name can't be part of a record's key."""
+
+
+def _check_name(what: str, name: str) -> None:
+    if detail := key_part_fault(name):
+        raise _BadNameError(f"{what} {name[:50]}", detail)
+
+
+def _first_event(datacenter: DatacenterState, event: RegistryEvent, offset: int) -> NamespaceState:
+    """The state of a namespace that the datacenter had not told of before."""
+    _check_name("namespace", event.namespace)
+    namespace = datacenter.namespaces[event.namespace] = NamespaceState(first_offset=offset)
+    return namespace
 
 
 def _change_session(datacenter: DatacenterState, topic: str, event: RegistryEvent) -> Outcome | None:
@@ -351,12 +322,3 @@ def _change_session(datacenter: DatacenterState, topic: str, event: RegistryEven
             namespace.sync = None
     datacenter.sequence = event.sequence
     return None
-
-
-def _remove_item(namespace: NamespaceState, key: ConfigKey, touched: set[ResourceId]) -> None:
-    item = namespace.items.pop(key, None)
-    for claimed in () if item is None else item.ids:
-        touched.add(claimed)
-        namespace.claims[claimed].discard(key)
-        if not namespace.claims[claimed]:
-            del namespace.claims[claimed]

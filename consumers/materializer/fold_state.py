@@ -22,56 +22,6 @@ if TYPE_CHECKING:
     from schemas.events import ConfigKey, InstanceKey, Namespace, ServiceKey, SessionId
 
 
-@dataclass(slots=True, kw_only=True)
-class Sync:
-    """A keyframe that is being read."""
-
-    beginning: Keyframe
-    states: int = 0
-    services: set[ServiceKey] = field(default_factory=set)
-    config_states: int = 0
-    configs: set[ConfigKey] = field(default_factory=set)
-
-
-@dataclass(slots=True, kw_only=True)
-class NamespaceState:
-    """A namespace in one datacenter; `keyframes` are its whole ones, from the newest that a fold may begin at."""
-
-    first_offset: int
-    services: dict[ServiceKey, FoldedService] = field(default_factory=dict)
-    items: dict[ConfigKey, FoldedItem] = field(default_factory=dict)
-    claims: dict[ResourceId, set[ConfigKey]] = field(default_factory=dict)
-    complete: bool = False
-    completed_at: int = 0
-    suspect: bool = False
-    gone: bool = False
-    keyframes: list[Keyframe] = field(default_factory=list)
-    sync: Sync | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class DatacenterState:
-    """What one datacenter's listener said in this partition; `topic` is where its events are read."""
-
-    topic: str
-    session: SessionId
-    epoch: int
-    sequence: int
-    guard: Guard
-    endpoints: EndpointConverter
-    link: Link = Link.LIVE
-    observed_at: int = 0
-    namespaces: dict[Namespace, NamespaceState] = field(default_factory=dict)
-
-    def disturb_keyframes(self) -> None:
-        """A hold opened: keyframes of less than a window ago are no place to begin at."""
-        for namespace in self.namespaces.values():
-            syncs = [namespace.sync.beginning] if namespace.sync is not None else []
-            for keyframe in (*namespace.keyframes, *syncs):
-                if keyframe.clock + self.guard.settings.longest_window_us >= self.guard.clock:
-                    keyframe.is_quiet = False
-
-
 @dataclass(slots=True)
 class Touched:
     """Services and config resources whose content may differ.
@@ -101,6 +51,71 @@ class Touched:
         if self.resources:
             self.resources.clear()
         self.is_first = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Sync:
+    """A keyframe that is being read; `is_faulty` once anything of it met a fault of ours."""
+
+    beginning: Keyframe
+    is_faulty: bool = False
+    states: int = 0
+    services: set[ServiceKey] = field(default_factory=set)
+    config_states: int = 0
+    configs: set[ConfigKey] = field(default_factory=set)
+
+
+@dataclass(slots=True, kw_only=True)
+class NamespaceState:
+    """A namespace in one datacenter; `keyframes` are its whole ones, from the newest that a fold may begin at.
+
+    `faulted` is what a view could not make: it is looked at again when it is stated, and with each keyframe.
+    """
+
+    first_offset: int
+    services: dict[ServiceKey, FoldedService] = field(default_factory=dict)
+    items: dict[ConfigKey, FoldedItem] = field(default_factory=dict)
+    claims: dict[ResourceId, set[ConfigKey]] = field(default_factory=dict)
+    complete: bool = False
+    completed_at: int = 0
+    suspect: bool = False
+    gone: bool = False
+    keyframes: list[Keyframe] = field(default_factory=list)
+    sync: Sync | None = None
+    faulted: Touched = field(default_factory=Touched)
+
+    def note_fault(self, *, event_is_lost: bool = False) -> None:
+        """A fault of ours left something out: what is published may lack it until a keyframe without a fault.
+
+        With an event that is lost a keyframe does not tell what stands, and is no place to begin at.
+        """
+        self.suspect = True
+        if self.sync is not None:
+            self.sync.is_faulty = True
+            self.sync.beginning.is_whole &= not event_is_lost
+
+
+@dataclass(slots=True, kw_only=True)
+class DatacenterState:
+    """What one datacenter's listener said in this partition; `topic` is where its events are read."""
+
+    topic: str
+    session: SessionId
+    epoch: int
+    sequence: int
+    guard: Guard
+    endpoints: EndpointConverter
+    link: Link = Link.LIVE
+    observed_at: int = 0
+    namespaces: dict[Namespace, NamespaceState] = field(default_factory=dict)
+
+    def disturb_keyframes(self) -> None:
+        """A hold opened: keyframes of less than a window ago are no place to begin at."""
+        for namespace in self.namespaces.values():
+            syncs = [namespace.sync.beginning] if namespace.sync is not None else []
+            for keyframe in (*namespace.keyframes, *syncs):
+                if keyframe.clock + self.guard.settings.longest_window_us >= self.guard.clock:
+                    keyframe.is_quiet = False
 
 
 @dataclass(slots=True)
@@ -155,6 +170,15 @@ class PartitionState:
             namespace = datacenter.namespaces.get(name)
             if namespace is not None and namespace.gone and not datacenter.guard.holds_of(name):
                 del datacenter.namespaces[name]
+
+    def note_faulted(self, namespace: Namespace, faulted: Touched | None) -> None:
+        """A view could not make these; None for all there is."""
+        for there in self.of_namespace(namespace).values():
+            there.note_fault()
+            if faulted is not None:
+                there.faulted.add(faulted)
+            else:
+                there.faulted.add(Touched(set(there.services), set(there.claims)))
 
     def stands(self, namespace: Namespace) -> bool:
         """Whether operators keep what is published as it is."""

@@ -7,9 +7,10 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
 from consumers.materializer.conversion.config_item import BadItemError, convert_item
+from consumers.materializer.faults import Fault, Reason, foreseen, internal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from consumers.materializer.conversion.config_item import ConfigResource
     from consumers.settings import ConversionSettings
@@ -23,18 +24,18 @@ class FoldedItem(NamedTuple):
     """The hash of its text, its resources, and what is wrong with it: then they are the last good ones."""
 
     digest: bytes
-    resources: tuple[ConfigResource, ...]
-    fault: BadItemError | None = None
-
-    @property
-    def ids(self) -> set[ResourceId]:
-        """What its resources are called."""
-        return {(one.collection, one.name) for one in self.resources}
+    resources: Mapping[ResourceId, ConfigResource]
+    fault: Fault | None = None
 
     @property
     def is_stale(self) -> bool:
         """Whether it lives on what it stated before: a fold that begins now does not know that."""
         return self.fault is not None and bool(self.resources)
+
+    @property
+    def is_our_fault(self) -> bool:
+        """Whether its text may be right: then it is converted again when it is stated again."""
+        return self.fault is not None and self.fault.reason is Reason.INTERNAL_FAULT
 
 
 def holds_resources(settings: ConversionSettings, key: ConfigKey) -> bool:
@@ -43,16 +44,29 @@ def holds_resources(settings: ConversionSettings, key: ConfigKey) -> bool:
 
 
 def fold_item(
-    settings: ConversionSettings, namespace: Namespace, state: ConfigState, former: FoldedItem | None
+    settings: ConversionSettings,
+    namespace: Namespace,
+    state: ConfigState,
+    former: FoldedItem | None,
+    revision: str,
 ) -> FoldedItem:
-    """The item after this; the former one itself when its text is the same."""
-    digest = hashlib.blake2b(state.content.encode(), digest_size=16).digest()
-    if former is not None and former.digest == digest:
+    """The item after this; the former one itself when its text, or what came of it, is the same."""
+    digest = hashlib.blake2b(state.content.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    if former is not None and former.digest == digest and not former.is_our_fault:
         return former
+    place = f"{state.key.group}/{state.key.data_id}"
     try:
-        return FoldedItem(digest, convert_item(settings, namespace, state.content))
-    except BadItemError as fault:
-        return FoldedItem(digest, () if former is None else former.resources, fault)
+        converted = convert_item(settings, namespace, state.content, revision)
+        return FoldedItem(digest, {(one.collection, one.name): one for one in converted})
+    except BadItemError as error:
+        fault = foreseen(Reason.BAD_ITEM, place, str(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it costs this item
+        fault = internal(place, error)
+    if former is None:
+        return FoldedItem(digest, {}, fault)
+    if former.digest == digest and former.fault is not None and former.fault[:3] == fault[:3]:
+        return former
+    return FoldedItem(digest, former.resources, fault)
 
 
 class Claimant(NamedTuple):
@@ -76,9 +90,7 @@ def claimants(
     `there` are, by datacenter, the items that claim each resource, and the items.
     """
     return sorted(
-        Claimant(datacenter, key.group, key.data_id, resource)
+        Claimant(datacenter, key.group, key.data_id, items[key].resources[wanted])
         for datacenter, claims, items in there
         for key in claims.get(wanted, ())
-        for resource in items[key].resources
-        if (resource.collection, resource.name) == wanted
     )

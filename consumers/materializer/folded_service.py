@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from consumers.materializer.conversion.endpoint import ENABLED, HEALTHY, LISTABLE, NAMED, rename_port
+from consumers.materializer.conversion.endpoint import ENABLED, HEALTHY, LISTABLE, NAMED, UNUSABLE, rename_port
 from schemas.digests import SERVICE_DIGEST_MODULUS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from consumers.materializer.conversion.endpoint import FoldedInstance
     from schemas.events import InstanceKey
@@ -45,7 +45,8 @@ class FoldedService:
 
     `ports` is what all instances say of the port; None where they may differ.
 
-    The counts are kept with each change, so that one instance's change costs one instance's work.
+    The counts are kept with each change, so that one instance's change costs one instance's work. A change that
+    raises leaves the service as it was.
     """
 
     port_name: str
@@ -55,6 +56,7 @@ class FoldedService:
     part: Part | None = None
     part_is_named: bool = False
     ports: Ports | None = None
+    _unusable: int = 0
     _named: int = 0
     _enabled: int = 0
     _healthy: int = 0
@@ -67,7 +69,20 @@ class FoldedService:
 
         With a threshold of 0 that is when none is healthy.
         """
-        return self._enabled > 0 and self._healthy / self._enabled <= self.protect_threshold
+        return self._is_protected(self.protect_threshold)
+
+    def _is_protected(self, threshold: float) -> bool:
+        return self._enabled > 0 and self._healthy / self._enabled <= threshold
+
+    @property
+    def has_usable(self) -> bool:
+        """Whether there is an instance that an endpoint could be made of: without one nothing tells the port."""
+        return len(self.instances) > self._unusable
+
+    def usable(self) -> Iterable[FoldedInstance]:
+        """The instances that say something of the service's port."""
+        instances = self.instances.values()
+        return [one for one in instances if not one.flags & UNUSABLE] if self._unusable else instances
 
     @property
     def count(self) -> int:
@@ -100,21 +115,32 @@ class FoldedService:
                     is_moved = is_moved or former.flags != now.flags
                 elif former.endpoint != now.endpoint:
                     is_seen = True
-        self.digest = digest % SERVICE_DIGEST_MODULUS
         if is_moved:
-            return self._move(changes, protect_threshold, is_seen=is_seen)
-        instances.update(changes)  # type: ignore[arg-type]  # there is no removal among them
-        if has_other_ports or len(instances) == 1:
-            for now in changes.values():
-                self._note_ports(now)  # type: ignore[arg-type]
-        return _SEEN if is_seen else _UNSEEN
+            changed = [(key, instances.get(key), now) for key, now in changes.items()]
+            try:
+                transition = self._move(changed, changes, protect_threshold, is_seen=is_seen)
+            except Exception:
+                self._undo(changed)
+                raise
+        else:
+            if has_other_ports or len(instances) == 1:
+                for now in changes.values():
+                    self._note_ports(now)  # type: ignore[arg-type]
+            instances.update(changes)  # type: ignore[arg-type]  # there is no removal among them
+            transition = _SEEN if is_seen else _UNSEEN
+        self.digest, self.protect_threshold = digest % SERVICE_DIGEST_MODULUS, protect_threshold
+        return transition
 
     def _move(
-        self, changes: Mapping[InstanceKey, FoldedInstance | None], protect_threshold: float, *, is_seen: bool
+        self,
+        changed: list[tuple[InstanceKey, FoldedInstance | None, FoldedInstance | None]],
+        changes: Container[InstanceKey],
+        protect_threshold: float,
+        *,
+        is_seen: bool,
     ) -> Transition:
         """As `replace`, where instances come or go, or are given out from now on or no longer."""
         instances, was, count = self.instances, self.protected, self.count
-        changed = [(key, instances.get(key), now) for key, now in changes.items()]
         for key, former, now in changed:
             if former is not None:
                 self._add(former.flags, -1)
@@ -124,10 +150,9 @@ class FoldedService:
                 self._add(now.flags, 1)
                 instances[key] = now
                 self._note_ports(now)
-        self.protect_threshold = protect_threshold
-        protected = self.protected
+        protected = self._is_protected(protect_threshold)
         if protected != was:
-            changed += [(key, one, one) for key, one in instances.items() if key not in changes]
+            changed = changed + [(key, one, one) for key, one in instances.items() if key not in changes]
         lost: dict[InstanceKey, FoldedInstance] = {}
         listed = []
         for key, former, now in changed:
@@ -137,7 +162,21 @@ class FoldedService:
                 lost[key] = former
             elif after and not before:
                 listed.append(key)
-        return Transition(is_seen, lost, listed, self.count - count)
+        listable = self._enabled_listable if protected else self._healthy_listable
+        return Transition(is_seen, lost, listed, listable - count)
+
+    def _undo(self, changed: list[tuple[InstanceKey, FoldedInstance | None, FoldedInstance | None]]) -> None:
+        """Puts the instances back that a change had begun to replace, and counts anew."""
+        for key, former, _ in changed:
+            if former is None:
+                self.instances.pop(key, None)
+            else:
+                self.instances[key] = former
+        self.ports = None
+        self._unusable = self._named = self._enabled = self._healthy = 0
+        self._enabled_listable = self._healthy_listable = 0
+        for instance in self.instances.values():
+            self._add(instance.flags, 1)
 
     @property
     def may_be_named(self) -> bool:
@@ -148,24 +187,28 @@ class FoldedService:
         """Renames the logical port in every endpoint."""
         if port_name == self.port_name:
             return
-        self.port_name = port_name
-        self.part = None
-        self.instances = {
+        renamed = {
             key: instance._replace(endpoint=rename_port(instance.endpoint, port_name))
             for key, instance in self.instances.items()
         }
+        self.instances, self.port_name, self.part = renamed, port_name, None
 
     def _note_ports(self, instance: FoldedInstance) -> None:
-        """Kept as long as it is certain: once they differ, until the service has one instance."""
+        """Keeps the agreed port. Once two instances disagree there is none, until one instance is left."""
         ports = Ports(instance.port, instance.protocol, instance.logical_port)
-        if len(self.instances) == 1:
+        if instance.flags & UNUSABLE:
+            self.ports = None
+        elif len(self.instances) == 1:
             self.ports = ports
         elif ports != self.ports:
             self.ports = None
 
     def _add(self, flags: int, sign: int) -> None:
-        if flags & NAMED:
-            self._named += sign
+        if flags & (NAMED | UNUSABLE):
+            if flags & NAMED:
+                self._named += sign
+            else:
+                self._unusable += sign
         if not flags & ENABLED:
             return
         listable = sign if flags & LISTABLE else 0

@@ -202,6 +202,23 @@ class Guard:
                 touched |= self._count(scope, where, difference)
         return touched
 
+    def restarted(self, counts: Iterable[tuple[Place, int]]) -> Guard:
+        """A guard of the same time that holds nothing and remembers no loss; `counts` are the endpoints listed.
+
+        It follows a guard that raised, of which nothing can be trusted any more.
+        """
+        other = Guard(self.settings, clock=self.clock, _observed_at=self._observed_at, _swept_at=self.clock)
+        for place, count in counts:
+            for scope, where in _scopes_of(place) if count and self._is_on else ():
+                if self._of(scope).mode is not GuardMode.OFF:
+                    other._histories.setdefault(where, _History()).count += count
+        return other
+
+    @property
+    def places(self) -> frozenset[Place]:
+        """Services that lost endpoints and may look different because of that."""
+        return frozenset(self._lost)
+
     def release(self, where: tuple[str, ...]) -> frozenset[Place]:
         """An operator's word against a hold; nothing where there is none."""
         return self._end(where, Ending.OVERRIDDEN) if where in self.holds else NOWHERE

@@ -31,9 +31,14 @@ class HeldService(NamedTuple):
     service: FoldedService
     held: dict[InstanceKey, Lost]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing tells which port it has."""
+        return not self.held and not self.service.has_usable
+
     def instances(self) -> Iterator[FoldedInstance]:
-        """All of them, to decide the service's port."""
-        yield from self.service.instances.values()
+        """Those that decide the service's port, and those held."""
+        yield from self.service.usable()
         for lost in self.held.values():
             yield lost.instance
 

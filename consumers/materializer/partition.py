@@ -11,26 +11,28 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from consumers import metrics
+from consumers.errors import NotCarriedOutError
 from consumers.materializer.conversion import converter_name
-from consumers.materializer.decisions import releases_of, without_releases
+from consumers.materializer.decisions import MAX_DECISIONS_BYTES, releases_of, size_of, without_releases
 from consumers.materializer.fold import Fold, Outcome
 from consumers.materializer.fold_state import NamespaceChanges, Touched
 from consumers.materializer.recovery import recovery_offset
+from consumers.materializer.status import datacenter_statuses, namespace_status
 from consumers.materializer.view import NamespaceView, Occasion
-from schemas.control import Pin
+from schemas.control import Decision, Pin, Release
 from schemas.topics import CONTROL_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from consumers.materializer.conversion.config_item import BadItemError
-    from consumers.materializer.folded_item import ResourceId
+    from consumers.materializer.faults import Fault
     from consumers.materializer.guard import Ending, Hold
+    from consumers.materializer.status import NamespaceStatus
     from consumers.materializer.view import PublishedNamespace, Update
     from consumers.settings import ConversionSettings, ExpectedSettings, GuardSettings
     from schemas.control import ControlEvent
-    from schemas.events import ConfigKey, Datacenter, Namespace, RegistryEvent
-    from schemas.records import Manifest, ResourceRecord
+    from schemas.events import Datacenter, Namespace, RegistryEvent
+    from schemas.records import ResourceRecord
 
 _log = structlog.get_logger()
 
@@ -43,17 +45,6 @@ class Progress(NamedTuple):
 
     done: int
     left: int
-
-
-class NamespaceStatus(NamedTuple):
-    """A namespace as an operator sees it; `datacenters` as the debug page shows them."""
-
-    manifest: Manifest | None
-    stands: bool
-    missing: tuple[Datacenter, ...]
-    holds: tuple[str, ...]
-    conflicts: dict[ResourceId, tuple[str, ...]]
-    datacenters: dict[Datacenter, dict[str, object]]
 
 
 @dataclass(slots=True)
@@ -73,6 +64,7 @@ class MaterializedPartition:
     first_offsets: dict[str, int] = field(default_factory=dict)
     views: dict[Namespace, NamespaceView] = field(default_factory=dict)
     recovering: bool = True
+    _view_faults: list[Fault] = field(default_factory=list)
     _applied: int = 0
     _fold: Fold = field(init=False)
     _converter: str = field(init=False)
@@ -105,7 +97,7 @@ class MaterializedPartition:
         return Progress(done, sum(self.live_from[topic] - first for topic, first in begun.items()) - done)
 
     def apply(self, topic: str, offset: int, event: RegistryEvent) -> Outcome:
-        """Folds in an event."""
+        """Folds in an event; what was set aside of it is in `faults`."""
         self.next_offsets[topic] = offset + 1
         outcome = self._fold.apply(topic, offset, event)
         if outcome is _APPLIED:
@@ -149,6 +141,7 @@ class MaterializedPartition:
             if not state.of_namespace(namespace):
                 continue
             update = view.update_all(state, self._for(namespace, occasion))
+            self._view_faults += view.faults
             if update is None:
                 continue
             if not update.records and view.manifest is not None:
@@ -174,6 +167,7 @@ class MaterializedPartition:
             dirty, changes.dirty = changes.dirty, Touched()
             occasion = occasion or self._occasion("events")
             update = view.update(state, dirty, self._for(namespace, occasion))
+            self._view_faults += view.faults
             if update is not None:
                 yield view, update
 
@@ -186,14 +180,39 @@ class MaterializedPartition:
         """Carries out an operator's decision; what events changed before it is published already.
 
         `pinned` is what a pin goes back to. Every decision makes a version of its namespace.
+
+        Raises:
+            NotCarriedOutError: it met a fault of ours, and is as if it had not been taken.
         """
+        state, namespace = self._fold.state, event.namespace
+        view, former = self._view(namespace), state.decisions.get(namespace, ())
+        version = dict(state.changes[namespace].version) if namespace in state.changes else {}
+        try:
+            update = self._decide(offset, event, view, pinned or {})
+        except Exception as error:
+            state.decisions[namespace] = former
+            changes = state.changes.setdefault(namespace, NamespaceChanges())
+            changes.version = version
+            view.failed = True  # half of it may be done
+            raise NotCarriedOutError(f"{type(error).__name__}: {error}") from error
+        if update is not None:
+            yield view, update
+        yield from self.updates()
+
+    def _decide(
+        self,
+        offset: int,
+        event: ControlEvent,
+        view: NamespaceView,
+        pinned: Mapping[tuple[str, str], ResourceRecord],
+    ) -> Update | None:
         state, namespace = self._fold.state, event.namespace
         stood = state.stands(namespace)
         self._fold.decider.decide(offset, event)
-        view, changes = self._view(namespace), state.changes[namespace]
+        changes = state.changes[namespace]
         occasion = self._for(namespace, self._occasion(f"control: {type(event.body).__name__}"))
         if isinstance(event.body, Pin):
-            update = view.replace(state, pinned or {}, occasion)
+            update = view.replace(state, pinned, occasion)
         elif state.stands(namespace) or not changes.version.keys() - {CONTROL_EVENTS}:
             # It stands, or the log no longer says anything of it: then what is published is all there is.
             update = view.restate(state, occasion)
@@ -201,10 +220,11 @@ class MaterializedPartition:
             update = view.update_all(state, occasion)
         else:
             update = view.update(state, changes.dirty, occasion)
+        if view.failed and not isinstance(event.body, Release):  # a hold that is released is not held again
+            raise NotCarriedOutError(view.failure)
+        self._view_faults += view.faults
         changes.dirty = Touched()
-        if update is not None:
-            yield view, update
-        yield from self.updates()
+        return update
 
     def refusal(self, offset: int, event: ControlEvent) -> str | None:
         """Why a decision can't be carried out; None when it can. An empty one: it was carried out before."""
@@ -212,7 +232,14 @@ class MaterializedPartition:
         view = self._view(event.namespace) if is_known else None
         if view is None or view.manifest is None:
             return f"namespace {event.namespace} has no snapshot"
-        return "" if view.manifest.version.get(CONTROL_EVENTS, -1) >= offset else None
+        if view.manifest.version.get(CONTROL_EVENTS, -1) >= offset:
+            return ""
+        standing = (*self._fold.state.decisions_over(event.namespace), Decision(event, offset, {}))
+        if (size := sum(map(size_of, standing))) > MAX_DECISIONS_BYTES:
+            return (
+                f"with it the decisions in force have {size} bytes; a manifest has room for {MAX_DECISIONS_BYTES}"
+            )
+        return None
 
     def _may_publish(self, view: NamespaceView) -> bool:
         """Whether a namespace may be seen: it was before, or all datacenters that are expected have stated it."""
@@ -249,9 +276,14 @@ class MaterializedPartition:
         """Where a fold of this topic must begin to arrive at the present state; not asked of the control topic."""
         return recovery_offset(self._fold.state, topic, self.next_offsets.get(topic, 0))
 
-    def take_faults(self) -> list[tuple[ConfigKey, BadItemError]]:
-        """What was wrong with the config items since the last call."""
-        found, self._fold.faults = self._fold.faults, []
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What was set aside of the last event."""
+        return tuple(self._fold.faults)
+
+    def take_view_faults(self) -> list[Fault]:
+        """What could not be made of the state since the last call, and was not told before."""
+        found, self._view_faults = self._view_faults, []
         return found
 
     def conflicts(self) -> dict[str, tuple[str, ...]]:
@@ -268,6 +300,14 @@ class MaterializedPartition:
             f"{namespace}: {collection} {name}": size
             for namespace, view in self.views.items()
             for (collection, name), size in view.oversized.items()
+        }
+
+    def faulted(self) -> dict[str, str]:
+        """Resources that could not be made, and why; the last that could be stand."""
+        return {
+            f"{namespace}: {collection} {name}": why
+            for namespace, view in self.views.items()
+            for (collection, name), why in view.faulted.items()
         }
 
     @property
@@ -299,44 +339,13 @@ class MaterializedPartition:
             "next_offsets": dict(self.next_offsets),
             "namespaces": sorted(self.views),
             "holds": [hold.describe(name) for name, hold in self.holds()],
-            "datacenters": {
-                name: {
-                    "link": datacenter.link,
-                    "session": datacenter.session,
-                    "epoch": datacenter.epoch,
-                    "topic": datacenter.topic,
-                    "suspect": [ns for ns, state in datacenter.namespaces.items() if state.suspect],
-                }
-                for name, datacenter in self._fold.state.datacenters.items()
-            },
+            "datacenters": datacenter_statuses(self._fold.state),
         }
 
     def namespaces(self) -> dict[Namespace, NamespaceStatus]:
         """Each namespace as an operator sees it."""
-        state = self._fold.state
         return {
-            name: NamespaceStatus(
-                manifest=view.manifest,
-                stands=state.stands(name),
-                missing=state.missing(name, self.expected.datacenters),
-                holds=tuple(
-                    hold.describe(datacenter)
-                    for datacenter, there in state.datacenters.items()
-                    for hold in there.guard.holds_of(name)
-                ),
-                conflicts=dict(view.conflicts),
-                datacenters={
-                    datacenter: {
-                        "link": state.datacenters[datacenter].link,
-                        "complete": here.complete,
-                        "suspect": here.suspect,
-                        "services": len(here.services),
-                        "config_items": len(here.items),
-                        "config_items_in_fault": sum(item.fault is not None for item in here.items.values()),
-                    }
-                    for datacenter, here in state.of_namespace(name).items()
-                },
-            )
+            name: namespace_status(self._fold.state, view, self.expected.datacenters)
             for name, view in self.views.items()
         }
 

@@ -9,10 +9,11 @@ import structlog
 from confluent_kafka import KafkaException
 
 from consumers.errors import NotRebuiltError
-from consumers.materializer.conversion import converter_name
+from consumers.materializer.conversion import revision_of
 from consumers.materializer.decisions import pin_of, stands
 from consumers.materializer.past import read_range, rebuild
 from runtime.kafka_reader import PartitionReader
+from schemas.errors import UndecodableRecordError
 from schemas.topics import CONTROL_EVENTS, SNAPSHOT_HISTORY
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class Rebuilding:
             digest, records = rebuild(
                 reader, self._codecs, self._conversion, self._guard, manifest, each=self._go_on
             )
+        if standing := [name for name, version in manifest.withheld.items() if version]:
+            raise NotRebuiltError(f"it kept former content, which it does not tell of: {', '.join(standing[:5])}")
         if digest != manifest.digest:
             raise NotRebuiltError(f"the log gives {digest} for it, and {manifest.digest} was recorded")
         return records
@@ -94,7 +97,10 @@ class Rebuilding:
             self._go_on(0)
             if message.key() != self._namespace.encode():
                 continue
-            manifest = self._codecs.manifest.decode(message.value())
+            try:
+                manifest = self._codecs.manifest.decode(message.value())
+            except UndecodableRecordError:
+                continue  # it is no manifest
             if not stands(manifest.decisions) and events.items() <= manifest.version.items():
                 same_content = manifest
             if manifest.version != version:
@@ -104,7 +110,7 @@ class Rebuilding:
             found = manifest if not stands(manifest.decisions) else same_content
             if found is None or found.digest != manifest.digest:
                 raise NotRebuiltError("the version that it stood at is no longer in the history")
-            if found.converter != converter_name(self._conversion, self._guard):
+            if revision_of(found.converter, self._conversion, self._guard) is None:
                 raise NotRebuiltError(
                     f"it was made with other settings or by another converter: {found.converter}"
                 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
@@ -11,11 +10,13 @@ import structlog
 from consumers import metrics
 from consumers.materializer.guard import Scope
 from consumers.settings import GuardMode
+from consumers.times import time_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from consumers.materializer.partition import MaterializedPartition, NamespaceStatus
+    from consumers.materializer.partition import MaterializedPartition
+    from consumers.materializer.status import NamespaceStatus
     from schemas.events import Namespace
     from schemas.records import Manifest
 
@@ -48,6 +49,7 @@ class Reporting:
         self._report_holds(partitions)
         self._report_conflicts(partitions)
         self._report_oversized(partitions)
+        metrics.FAULTED.set(sum(len(partition.faulted()) for partition in partitions))
         metrics.SUSPECT.set(sum(p.suspect for p in partitions))
         metrics.NAMESPACES.set(sum(len(p.views) for p in partitions))
         metrics.RESOURCES.set(sum(len(v.versions) for p in partitions for v in p.views.values()))
@@ -142,6 +144,7 @@ def namespace_page(status: Status, name: Namespace) -> dict[str, Any]:
         "namespace": name,
         "frozen": one.stands,
         "missing": list(one.missing),
+        "faulted": {" ".join(resource): why for resource, why in one.faulted.items()},
         "holds": list(one.holds),
         "conflicts": {f"{collection} {resource}": who for (collection, resource), who in one.conflicts.items()},
         "datacenters": one.datacenters,
@@ -159,7 +162,7 @@ def _describe(manifest: Manifest) -> dict[str, Any]:
         "removed": manifest.removed,
         "reason": manifest.reason,
         "converter": manifest.converter,
-        "observed_at": datetime.fromtimestamp(manifest.observed_at / 1e6, UTC).isoformat(),
+        "observed_at": time_text(manifest.observed_at),
         "decisions": [
             {
                 "kind": type(one.event.body).__name__,

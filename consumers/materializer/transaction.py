@@ -6,7 +6,10 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from consumers import metrics
+from consumers.materializer.faults import cut, internal
+from consumers.materializer.setting_aside import of_snapshot
 from runtime.kafka_clients import make_producer
+from schemas.errors import SchemaRegistryError
 from schemas.topics import (
     MAX_RECORD_BYTES,
     QUARANTINE,
@@ -19,14 +22,19 @@ from schemas.topics import (
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, TopicPartition
 
+    from consumers.materializer.faults import Fault
+    from consumers.materializer.folded_item import ResourceId
     from consumers.materializer.view import NamespaceView, Update
     from consumers.settings import MaterializerSettings
     from runtime.settings import KafkaSettings
     from schemas.avro_codec import Codecs
-    from schemas.records import Quarantined
+    from schemas.records import Manifest, Quarantined
 
 _KAFKA_TIMEOUT_S = 10.0
 """No operation is worth waiting longer for: a fresh start is the surer way back."""
+_MAX_BYTES = MAX_RECORD_BYTES - 4096
+"""Of key and value; the rest is for what a batch of records adds."""
+_ANY_PARTITION = -1
 
 
 class NamespaceUpdate(NamedTuple):
@@ -76,13 +84,22 @@ class TransactionWriter:
         offsets: list[TopicPartition],
         consumer: Consumer,
     ) -> None:
-        """Writes all of it or nothing, and tells the views what stands published now."""
+        """Writes all of it or nothing, and tells the views what stands published now.
+
+        A resource that can't be encoded or is too large is left out and set aside: what was published of it
+        stands.
+        """
         started = time.monotonic()
         self._producer.begin_transaction()
-        for number, _, update in updates:
-            self._write(number, update)
-        for record in quarantined:
-            self._producer.produce(QUARANTINE, key=record.key, value=self._codecs.quarantined.encode(record))
+        written: list[tuple[NamespaceView, Update]] = []
+        set_aside = list(quarantined)
+        for number, view, update in updates:
+            done, faults = self._write(number, view, update)
+            set_aside += [of_snapshot(number, fault) for fault in faults]
+            if done is not None:
+                written.append((view, done))
+        for record in set_aside:
+            self._produce(QUARANTINE, _ANY_PARTITION, record.key, self._codecs.quarantined.encode(record))
         if offsets:
             self._producer.send_offsets_to_transaction(
                 offsets, consumer.consumer_group_metadata(), _KAFKA_TIMEOUT_S
@@ -90,24 +107,44 @@ class TransactionWriter:
         self._producer.commit_transaction(_KAFKA_TIMEOUT_S)
         metrics.TRANSACTIONS.labels("committed").inc()
         metrics.COMMIT_SECONDS.observe(time.monotonic() - started)
-        for _, view, update in updates:
+        for view, update in written:
             view.published(update)
             metrics.VERSIONS.inc()
             metrics.RESOURCES_WRITTEN.inc(len(update.records))
             metrics.EVENT_TO_SNAPSHOT.observe(max(0.0, time.time() - update.manifest.observed_at / 1e6))
 
-    def _write(self, number: int, update: Update) -> None:
+    def _write(self, number: int, view: NamespaceView, update: Update) -> tuple[Update | None, list[Fault]]:
+        """Writes an update's records; what of it was written, None for nothing, and what could not be."""
         namespace = update.manifest.namespace
+        try:
+            manifest = self._encode_manifest(update.manifest)
+        except SchemaRegistryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - without a manifest nothing of the namespace may be written
+            return None, view.fail(error)
+        refused: dict[ResourceId, Fault] = {}
         for (collection, name), record in update.records.items():
-            self._produce(
-                SNAPSHOTS,
-                number,
-                ResourceKey(namespace, collection, name).encode(),
-                None if record is None else self._codecs.resource.encode(record),
-            )
-        manifest = self._codecs.manifest.encode(update.manifest)
+            key = ResourceKey(namespace, collection, name).encode()
+            try:
+                value = None if record is None else self._codecs.resource.encode(record)
+                _check_size(key, value)
+            except SchemaRegistryError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it costs this resource
+                refused[collection, name] = internal(f"{collection} {name} of {namespace}", error)
+                continue
+            self._produce(SNAPSHOTS, number, key, value)
+        if refused:
+            update = view.refuse(update, {one: fault.detail for one, fault in refused.items()})
+            manifest = self._encode_manifest(update.manifest)
         self._produce(SNAPSHOTS, number, ManifestKey(namespace).encode(), manifest)
         self._produce(SNAPSHOT_HISTORY, number, namespace.encode(), manifest)
+        return update, cut(list(refused.values()), f"resources of {namespace}")
+
+    def _encode_manifest(self, manifest: Manifest) -> bytes:
+        value = self._codecs.manifest.encode(manifest)
+        _check_size(ManifestKey(manifest.namespace).encode(), value)
+        return value
 
     def _produce(self, topic: str, partition: int, key: bytes, value: bytes | None) -> None:
         while True:
@@ -117,3 +154,10 @@ class TransactionWriter:
                 self._producer.poll(0.1)
             else:
                 return
+
+
+def _check_size(key: bytes, value: bytes | None) -> None:
+    """Raises ValueError for a record that Kafka's client would not take."""
+    size = len(key) + len(value or b"")
+    if size > _MAX_BYTES:
+        raise ValueError(f"a record of {size} bytes; it may have {_MAX_BYTES}")

@@ -1,40 +1,35 @@
-"""What a namespace's resources are, given the fold: computed for dirty services only. Pure.
+"""A namespace as it stands published, and what differs of it, given the fold: of what is dirty only. Pure.
 
-A view keeps what stands published (names, versions, digest) and answers with what differs.
+A view raises nothing. A resource that can't be made or written stands as it was published last, and the manifest
+names it (`withheld`) with that version, so that whoever folds the log again arrives at the same digest.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from consumers.materializer.claimed_names import ClaimedNames
-from consumers.materializer.conversion import SERVICE_ENTRIES
-from consumers.materializer.conversion.service_entry import encode_stated
+from consumers.materializer.faults import internal
 from consumers.materializer.fold_state import Touched
-from consumers.materializer.folded_item import Claimant, claimants
-from consumers.materializer.folded_service import FoldedService
-from consumers.materializer.held_service import HeldService, service_entry
-from schemas.digests import format_snapshot_digest, resource_digest
-from schemas.records import Change, ChangeKind, Manifest, ResourceRecord
+from consumers.materializer.manifests import MAX_NAMED, circumstances, named, resource_id, tally
+from consumers.materializer.namespace_records import NamespaceRecords
+from schemas.digests import resource_digest
+from schemas.records import Manifest, ResourceRecord
 from schemas.topics import CONTROL_EVENTS, MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from consumers.materializer.fold_state import NamespaceState, PartitionState
+    from consumers.materializer.faults import Fault
+    from consumers.materializer.fold_state import PartitionState
     from consumers.materializer.folded_item import ResourceId
+    from consumers.materializer.namespace_records import Records
     from consumers.settings import ConversionSettings
-    from schemas.events import Datacenter, Namespace, ServiceKey
-
-    _Services = dict[ServiceKey, FoldedService]
-    _Records = dict[tuple[str, str], ResourceRecord | None]
+    from schemas.events import Datacenter, Namespace
 
 MAX_BODY_BYTES = MAX_RECORD_BYTES - 64 * 1024
-"""Leaves room for names, labels and digests."""
-MAX_CHANGES = 1000
-"""Changes named in a manifest; the counts tell of all."""
+"""Of head, endpoints, labels and annotations; leaves room for names and digests."""
 
 
 class Occasion(NamedTuple):
@@ -71,121 +66,125 @@ class PublishedNamespace:
 class NamespaceView:
     """A namespace as it stands published: resource versions by (collection, name), and the digest's sum.
 
-    `update` computes what differs, `published` takes it in once it is committed. `conflicts` names who wants a
-    resource's name, the one that has it first; `oversized` the resources that are too large to be written, and
-    their bytes.
+    `update` computes what differs, `published` takes it in once it is committed. `oversized` names the resources
+    that are too large to be written, and their bytes. Of the last call, `faults` is what was new that could not be
+    made, and `failed` whether all of it came to nothing, by the last `failure`: then the next update looks at
+    everything.
     """
 
     namespace: Namespace
     settings: ConversionSettings
-    versions: dict[tuple[str, str], str] = field(default_factory=dict)
+    versions: dict[ResourceId, str] = field(default_factory=dict)
     digest: int = 0
     manifest: Manifest | None = None
-    conflicts: dict[ResourceId, tuple[str, ...]] = field(default_factory=dict)
     oversized: dict[ResourceId, int] = field(default_factory=dict)
-    _digests: dict[tuple[str, str], int] = field(default_factory=dict)
-    _names: ClaimedNames = field(init=False)
+    faults: list[Fault] = field(default_factory=list)
+    failed: bool = False
+    failure: str = ""
+    _again: set[ResourceId] = field(default_factory=set)
+    _digests: dict[ResourceId, int] = field(default_factory=dict)
+    _records: NamespaceRecords = field(init=False)
 
     def __post_init__(self) -> None:
-        self._names = ClaimedNames(self.settings, self.namespace)
+        self._records = NamespaceRecords(self.namespace, self.settings)
 
-    def adopt(self, versions: dict[tuple[str, str], str], manifest: Manifest) -> None:
+    @property
+    def conflicts(self) -> dict[ResourceId, tuple[str, ...]]:
+        """Who wants a resource's name, where several do; the first has it."""
+        return self._records.conflicts
+
+    @property
+    def faulted(self) -> dict[ResourceId, str]:
+        """The resources that could not be made, and why."""
+        return self._records.faulted
+
+    def adopt(self, versions: dict[ResourceId, str], manifest: Manifest) -> None:
         """This is what stands published, read back from the snapshot topic."""
         self.versions = versions
         self._digests = {(c, n): resource_digest(c, n, v) for (c, n), v in versions.items()}
         self.digest = sum(self._digests.values())
         self.manifest = manifest
+        self._records.adopt_faulted(map(resource_id, manifest.withheld))
+
+    def adopt_withheld(self, withheld: Mapping[str, str]) -> tuple[str, ...]:
+        """These resources stand at the versions that a manifest names; which of them did not stand so here.
+
+        They are looked at again with the next update: then they may not be withheld any more.
+        """
+        unproven = []
+        for name, version in withheld.items():
+            one = resource_id(name)
+            self._again.add(one)
+            if self.versions.get(one, "") == version:
+                continue
+            unproven.append(name)
+            self.digest -= self._digests.pop(one, 0)
+            self.versions.pop(one, None)
+            if version:
+                self.versions[one] = version
+                self._digests[one] = resource_digest(*one, version)
+                self.digest += self._digests[one]
+        return tuple(unproven)
 
     def update(self, state: PartitionState, dirty: Touched, occasion: Occasion) -> Update | None:
-        """What brings the snapshot to the fold's state; None when that version stands already.
+        """What brings the snapshot to the fold's state; None when that version stands already, or on a fault.
 
         `dirty` is what may differ; all else is as it was published.
         """
-        counted = state.counted(self.namespace)
-        here = {name: there.services for name, there in counted.items()}
-        stated = {one: _claimants(counted, one) for one in dirty.resources}
-        uncovered = {name for (kind, name), found in stated.items() if kind == SERVICE_ENTRIES and not found}
-        touched = {key: self._parts_of(state, here, key) for key in dirty.services | self._names.named(uncovered)}
-        records: _Records = dict.fromkeys(stated)
-        for key, former in self._names.claim(touched).items():
-            if former is not None:
-                records[SERVICE_ENTRIES, former.resource] = None
-            if key not in touched:
-                touched[key] = self._parts_of(state, here, key)
-        for key, services in touched.items():
-            if services:
-                name = self._names.name(key)
-                records[SERVICE_ENTRIES, name.resource] = service_entry(
-                    self.settings, self.namespace, name, services
-                )
-        self._prefer_stated(counted, stated, records)
-        return self._difference(state, records, occasion)
+        if self.failed:
+            return self.update_all(state, occasion)
+        if self._again:
+            dirty.resources |= self._again
+            self._again = set()
+        return self._attempt(
+            state, dirty, lambda: self._difference(state, self._records.of(state, dirty), occasion)
+        )
 
     def update_all(self, state: PartitionState, occasion: Occasion) -> Update | None:
         """As `update`, over everything, and with the removal of published resources that none has."""
-        dirty = Touched(services=set(self._names))
-        for datacenter, there in state.of_namespace(self.namespace).items():
-            dirty.services |= there.services.keys()
-            dirty.services |= state.datacenters[datacenter].guard.held_services(self.namespace)
-            dirty.resources |= there.claims.keys()
-        update = self.update(state, dirty, occasion)
-        known = {(SERVICE_ENTRIES, resource) for resource in self._names.resources()}
-        for there in state.counted(self.namespace).values():
-            known |= there.claims.keys()
-        strangers: _Records = dict.fromkeys(self.versions.keys() - known)
-        if not strangers:
-            return update
-        return self._difference(state, (dict(update.records) if update else {}) | strangers, occasion)
-
-    def _prefer_stated(
-        self,
-        counted: dict[Datacenter, NamespaceState],
-        stated: dict[ResourceId, list[Claimant]],
-        records: _Records,
-    ) -> None:
-        """What a config item states goes before what is generated; of several items the first has the name."""
-        for there in counted.values():
-            claimed = (there.claims.keys() & records.keys()) - stated.keys()
-            stated |= {one: _claimants(counted, one) for one in claimed}
-        for one, found in stated.items():
-            rivals = [str(claimant) for claimant in found]
-            if found and records.get(one) is not None:
-                rivals.append("a service of that name")
-            if len(rivals) > 1:
-                self.conflicts[one] = tuple(rivals)
-            else:
-                self.conflicts.pop(one, None)
-            if found:
-                records[one] = encode_stated(self.namespace, found[0].resource)
+        return self._attempt(
+            state,
+            None,
+            lambda: self._difference(state, self._records.all(state, self.versions.keys()), occasion),
+        )
 
     def replace(
-        self, state: PartitionState, records: Mapping[tuple[str, str], ResourceRecord], occasion: Occasion
+        self, state: PartitionState, records: Mapping[ResourceId, ResourceRecord], occasion: Occasion
     ) -> Update | None:
         """What makes the snapshot these records, and nothing else: a version that the namespace is pinned to."""
-        strangers: _Records = dict.fromkeys(self.versions.keys() - records.keys())
-        return self._difference(state, strangers | dict(records), occasion)
+        self._records.adopt_faulted(())
+        strangers: Records = dict.fromkeys(self.versions.keys() - records.keys())
+        return self._attempt(
+            state, Touched(), lambda: self._difference(state, strangers | dict(records), occasion)
+        )
 
     def restate(self, state: PartitionState, occasion: Occasion) -> Update | None:
         """A manifest that tells of a decision where the content stays; None when nothing was ever published."""
         former = self.manifest
         if former is None:
             return None
-        manifest = replace(
-            former,
-            version=former.version | {CONTROL_EVENTS: state.changes[self.namespace].version[CONTROL_EVENTS]},
-            added=0,
-            changed=0,
-            removed=0,
-            changes=(),
-            reason=occasion.reason,
-            recover_from=dict(occasion.recover_from),
-            folded_to=dict(occasion.folded_to),
-            **self._circumstances(state),
-        )
-        return Update(records={}, digests={}, manifest=manifest)
+        return self._attempt(state, Touched(), lambda: self._restated(state, former, occasion))
+
+    def refuse(self, update: Update, refused: Mapping[ResourceId, str]) -> Update:
+        """The update without resources that can't be written after all; what was published of them stands."""
+        self.faulted.update(refused)
+        self._again.update(refused)
+        records = {one: record for one, record in update.records.items() if one not in refused}
+        counted = tally(records, self._digests, self.digest)
+        manifest = replace(update.manifest, withheld=self._withheld(), **counted.counts)
+        return Update(records=records, digests=counted.digests, manifest=manifest)
+
+    def fail(self, error: Exception) -> list[Fault]:
+        """The update can't be made or written: what is published stands. The fault, if it is a new one."""
+        fault = internal(f"namespace {self.namespace}", error)
+        self.failed = True
+        self.faults = [] if fault.detail == self.failure else [fault]
+        self.failure = fault.detail
+        return self.faults
 
     def published(self, update: Update) -> None:
         """The update is committed."""
+        self.failure = ""
         for name, record in update.records.items():
             self.digest -= self._digests.pop(name, 0)
             if record is None:
@@ -196,19 +195,36 @@ class NamespaceView:
                 self.digest += update.digests[name]
         self.manifest = update.manifest
 
-    def _parts_of(
-        self, state: PartitionState, here: dict[Datacenter, _Services], key: ServiceKey
-    ) -> dict[Datacenter, HeldService]:
-        """The service in each datacenter, with what its guard keeps; empty when none has an instance of it."""
-        found = {}
-        for datacenter, services in here.items():
-            service = services.get(key)
-            held = state.held(datacenter, self.namespace, key)
-            if service is not None or held:
-                found[datacenter] = HeldService(service or FoldedService(self.settings.protocol.lower()), held)
-        return found if any(one.service.instances or one.held for one in found.values()) else {}
+    def _attempt(
+        self, state: PartitionState, dirty: Touched | None, make: Callable[[], Update | None]
+    ) -> Update | None:
+        """What it makes; None where it raises: then what is published stands. `dirty` is None for everything."""
+        self.faults, self.failed = [], False
+        try:
+            update = make()
+        except Exception as error:  # noqa: BLE001 - it costs this namespace's update
+            self.fail(error)
+            state.note_faulted(self.namespace, dirty)
+            return None
+        self.faults = self._records.faults
+        return update
 
-    def _difference(self, state: PartitionState, records: _Records, occasion: Occasion) -> Update | None:
+    def _restated(self, state: PartitionState, former: Manifest, occasion: Occasion) -> Update:
+        manifest = replace(
+            former,
+            version=former.version | {CONTROL_EVENTS: state.changes[self.namespace].version[CONTROL_EVENTS]},
+            added=0,
+            changed=0,
+            removed=0,
+            changes=(),
+            reason=occasion.reason,
+            recover_from=dict(occasion.recover_from),
+            folded_to=dict(occasion.folded_to),
+            **circumstances(state, self.namespace),
+        )
+        return Update(records={}, digests={}, manifest=manifest)
+
+    def _difference(self, state: PartitionState, records: Records, occasion: Occasion) -> Update | None:
         """The update that writes what differs of these records, and its manifest."""
         changes = state.changes[self.namespace]
         different = {
@@ -218,42 +234,22 @@ class NamespaceView:
         }
         if not different and self.manifest is not None and self.manifest.version == changes.version:
             return None
-        kinds: dict[ChangeKind, list[Change]] = {kind: [] for kind in ChangeKind}
-        total, count = self.digest, len(self.versions)
-        digests: dict[tuple[str, str], int] = {}
-        for (collection, name), record in sorted(different.items(), key=lambda item: item[0]):
-            former = self._digests.get((collection, name))
-            kind = (
-                ChangeKind.REMOVED
-                if record is None
-                else ChangeKind.ADDED
-                if former is None
-                else ChangeKind.CHANGED
-            )
-            kinds[kind].append(Change(kind=kind, collection=collection, name=name))
-            count += (record is not None) - (former is not None)
-            total -= former or 0
-            if record is not None:
-                digest = digests[collection, name] = resource_digest(collection, name, record.version)
-                total += digest
+        counted = tally(different, self._digests, self.digest)
         manifest = Manifest(
             namespace=self.namespace,
             version=dict(changes.version),
-            digest=format_snapshot_digest(total),
-            resources=count,
-            added=len(kinds[ChangeKind.ADDED]),
-            changed=len(kinds[ChangeKind.CHANGED]),
-            removed=len(kinds[ChangeKind.REMOVED]),
-            changes=tuple(change for kind in kinds.values() for change in kind)[:MAX_CHANGES],
             reason=occasion.reason,
             converter=occasion.converter,
             observed_at=changes.observed_at,
             missing=occasion.missing,
             recover_from=dict(occasion.recover_from),
             folded_to=dict(occasion.folded_to),
-            **self._circumstances(state),
+            oversized=named(self.oversized),
+            withheld=self._withheld(),
+            **counted.counts,
+            **circumstances(state, self.namespace),
         )
-        return Update(records=different, digests=digests, manifest=manifest)
+        return Update(records=different, digests=counted.digests, manifest=manifest)
 
     def _fits(self, name: ResourceId, record: ResourceRecord | None) -> bool:
         """Whether Kafka takes the record; one that is too large is not written: the last that fitted stands."""
@@ -262,6 +258,9 @@ class NamespaceView:
             size = len(record.head)
             for part in record.parts:
                 size += len(part.body)
+            for texts in (record.labels, record.annotations):
+                if texts:
+                    size += sum(len(key.encode()) + len(value.encode()) for key, value in texts.items())
         if size <= MAX_BODY_BYTES:
             if self.oversized:
                 self.oversized.pop(name, None)
@@ -269,22 +268,9 @@ class NamespaceView:
         self.oversized[name] = size
         return False
 
-    def _circumstances(self, state: PartitionState) -> dict[str, Any]:
-        """What a manifest says of links, holds and decisions."""
-        here = state.of_namespace(self.namespace)
-        return {
-            "links": {datacenter: state.datacenters[datacenter].link for datacenter in here},
-            "holds": tuple(
-                hold.describe(datacenter)
-                for datacenter in here
-                for hold in state.datacenters[datacenter].guard.holds_of(self.namespace)
-            ),
-            "suspect": tuple(datacenter for datacenter, namespace in here.items() if namespace.suspect),
-            "frozen": state.stands(self.namespace),
-            "decisions": state.decisions_over(self.namespace),
-            "oversized": tuple(sorted(f"{collection} {name}" for collection, name in self.oversized)),
-        }
-
-
-def _claimants(counted: dict[Datacenter, NamespaceState], wanted: ResourceId) -> list[Claimant]:
-    return claimants(((name, there.claims, there.items) for name, there in counted.items()), wanted)
+    def _withheld(self) -> dict[str, str]:
+        """The resources that stand at an earlier content, as a manifest names them, with their versions."""
+        if not self.oversized and not self.faulted:
+            return {}
+        withheld = sorted(self.oversized.keys() | self.faulted.keys())[:MAX_NAMED]
+        return {" ".join(one): self.versions.get(one, "") for one in withheld}

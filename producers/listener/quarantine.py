@@ -12,7 +12,8 @@ import structlog
 from confluent_kafka import KafkaException
 
 from producers import metrics
-from schemas.records import Quarantined
+from producers.nacos.service_info import shown
+from schemas.records import MAX_QUARANTINED_VALUE_BYTES, Quarantined
 from schemas.topics import QUARANTINE, REGISTRY_EVENTS
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 _REMEMBERED = 10_000
-_MAX_VALUE_BYTES = 1024 * 1024
-"""Of a bad value, so much is kept."""
 
 
 class Quarantine:
@@ -52,19 +51,19 @@ class Quarantine:
         if mark in self._seen:
             self._seen.move_to_end(mark)
             return
-        record = Quarantined(
+        record = Quarantined.cut(
             topic=REGISTRY_EVENTS,
             partition=-1,
             offset=-1,
             process=self._process,
             reason=reason,
-            detail=f"datacenter {self._datacenter}, {detail}"[:1000].encode("utf-8", "replace").decode(),
+            detail=f"datacenter {self._datacenter}, {detail}",
             key=source,
-            value=data[:_MAX_VALUE_BYTES],
+            value=data,
             at=time.time_ns() // 1000,
         )
         try:
-            taken = self._writer.write(QUARANTINE, partition=-1, key=source, value=self._codec.encode(record))
+            taken = self._writer.write(QUARANTINE, partition=-1, key=record.key, value=self._codec.encode(record))
         except KafkaException as error:
             _log.error("cannot quarantine", error=error.args[0].str(), reason=reason)
             return
@@ -82,5 +81,5 @@ class Quarantine:
 def _as_json(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
-    except TypeError:
-        return repr(value).encode("utf-8", "replace")
+    except TypeError:  # nested too deep for it, or half a surrogate pair
+        return shown(value, MAX_QUARANTINED_VALUE_BYTES).encode("utf-8", "replace")

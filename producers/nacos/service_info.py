@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MAX_METADATA_BYTES = 64 * 1024
 """An instance whose metadata is longer is not believed: it would be repeated in every snapshot."""
+_MAX_ADDRESS = 253
+"""Characters of an IP address or a host name: DNS has no longer ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +63,7 @@ def parse_service_info(
     name, group = value.get("name"), value.get("groupName")
     hosts = value.get("hosts") or []
     if not isinstance(name, str) or not name or not isinstance(hosts, list):
-        raise NacosGarbageError(f"serviceInfo without a name or hosts: {str(value)[:200]}")
+        raise NacosGarbageError(f"serviceInfo without a name or hosts: {shown(value)}")
     if "@@" in name:  # 1.x style: group@@service in one
         group, name = name.split("@@", 1)
     if not isinstance(group, str) or not group:
@@ -88,7 +90,7 @@ def parse_hosts(hosts: Iterable[Any], known: Mapping[InstanceKey, Instance] = Ma
     for host in hosts:
         parsed = _recognise(host, known) if known else None
         if parsed is None:
-            read = parse_instance(host)
+            read = _read(host)
             if isinstance(read, BadInstance):
                 bad.append(read)
                 continue
@@ -118,12 +120,20 @@ def _recognise(host: Any, known: Mapping[InstanceKey, Instance]) -> Instance | N
     return None
 
 
+def _read(host: Any) -> Instance | BadInstance:
+    """As `parse_instance`; whatever it raises costs this instance only."""
+    try:
+        return parse_instance(host)
+    except Exception as error:  # noqa: BLE001
+        return BadInstance(reason="internal_fault", detail=f"{type(error).__name__}: {error}", host=host)
+
+
 def parse_instance(host: Any) -> Instance | BadInstance:
     """One instance of a `hosts` list, or why it can't be used."""
     if not isinstance(host, dict):
-        return BadInstance(reason="not_an_object", detail=str(host)[:200], host=host)
+        return BadInstance(reason="not_an_object", detail=shown(host), host=host)
     ip, port, weight = host.get("ip"), host.get("port"), host.get("weight", 1.0)
-    if not isinstance(ip, str) or not ip.strip() or not ip.isprintable():
+    if not isinstance(ip, str) or not ip.strip() or not ip.isprintable() or len(ip) > _MAX_ADDRESS:
         return _bad("bad_ip", host)
     if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
         return _bad("bad_port", host)
@@ -136,8 +146,11 @@ def parse_instance(host: Any) -> Instance | BadInstance:
     try:
         texts = "".join((ip, cluster, *metadata, *metadata.values()))
     except TypeError:
-        metadata = {str(k): "" if v is None else str(v) for k, v in metadata.items()}
-        cluster = str(cluster)
+        try:
+            metadata = {str(k): "" if v is None else str(v) for k, v in metadata.items()}
+            cluster = str(cluster)
+        except RecursionError:
+            return _bad("bad_metadata", host)
         texts = "".join((ip, cluster, *metadata, *metadata.values()))
     if len(texts) > MAX_METADATA_BYTES:
         return _bad("metadata_too_long", host)
@@ -156,8 +169,17 @@ def parse_instance(host: Any) -> Instance | BadInstance:
 
 
 def _bad(reason: str, host: dict[str, Any]) -> BadInstance:
-    detail = f"{host.get('ip')!s:.100}:{host.get('port')!s:.20} weight {host.get('weight')!s:.40}"
+    ip, port, weight = host.get("ip"), host.get("port"), host.get("weight")
+    detail = f"{shown(ip, 100)}:{shown(port, 20)} weight {shown(weight, 40)}"
     return BadInstance(reason=reason, detail=detail, host=host)
+
+
+def shown(value: Any, limit: int = 200) -> str:
+    """A value of Nacos's JSON in words, cut; it may be nested too deep to be written down."""
+    try:
+        return str(value)[:limit]
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deep"
 
 
 def _is_utf8(*texts: str) -> bool:

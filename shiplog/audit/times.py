@@ -38,8 +38,11 @@ def parse_time(text: str, now: datetime) -> int:
 
 
 def format_ms(ms: int) -> str:
-    """A moment in ISO 8601, UTC, to the millisecond."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """A moment in ISO 8601, UTC, to the millisecond; the number itself where there is no such date."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return f"{ms} ms after 1970"
 
 
 def format_us(us: int) -> str:

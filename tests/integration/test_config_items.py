@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from schemas.avro_codec import codecs
 from schemas.protobuf.istio_networking.virtual_service_pb2 import VirtualService
 from schemas.topics import QUARANTINE
+from tests.harness.load import make_instance
 from tests.harness.logs import read_all
 from tests.harness.pilot import wait_for
 
@@ -84,3 +85,71 @@ def test_an_item_reaches_pilots_and_the_last_good_one_stands(
     wait_for_hosts("three.example")
     nacos.write_item(namespace, "orders.yaml", None)
     wait_for_hosts()
+
+
+HOSTILE = {
+    "endless.yaml": SERVICE.replace("HOST", "x.example").replace("500ms", "99999999999999999999s"),
+    "hours.yaml": SERVICE.replace("HOST", "x.example").replace("500ms", "9999999999999999h"),
+    "double.yaml": SERVICE.replace("HOST", "x.example").replace(
+        "timeout: 500ms", f"mirrorPercentage: {{value: {'9' * 310}}}"
+    ),
+    "digits.yaml": SERVICE.replace("labels:", f"generation: {'9' * 5000}, labels:"),
+}
+"""Each was seen to end the materializer for good; the log keeps them after they are deleted."""
+
+
+def test_what_nacos_says_never_ends_the_pipeline(
+    processes: Processes,
+    nacos: NacosServer,
+    namespace: str,
+    load: Load,
+    pilots: Callable[..., Pilot],
+) -> None:
+    """Items and instances that were seen to end it: good services are published before and after a restart.
+
+    Also by a log that holds them after they were deleted. The items are refused with line and field.
+    """
+    for data_id, text in HOSTILE.items():
+        nacos.write_item(namespace, data_id, text)
+    odd = make_instance(9, 0)._replace(weight=1.7976931348623157e308)
+    port = make_instance(9, 1)._replace(metadata={"service-port": "00001" + "9" * 900})
+    load.state("odd", [odd, port, make_instance(9, 2)])
+    _, materializer, gateway = processes.start_all()
+    pilot = pilots(gateway.address)
+
+    def wait_for_endpoint(service: str, address: str) -> None:
+        name = f"{namespace}/{service}.DEFAULT-GROUP.{namespace}"
+        wait_for(
+            lambda: pilot.last is not None and address in str(pilot.endpoints().get(name)),
+            timeout_s=30,
+            what=f"{address} of {service}",
+        )
+
+    def restart() -> None:
+        materializer.child.kill()
+        materializer.start()
+        materializer.wait()
+
+    wait_for_endpoint("odd", "10.0.9.1")
+    assert all(f"10.0.9.{number}" in str(pilot.endpoints()) for number in (1, 2, 3))
+    wait_for(
+        lambda: materializer.metric("shiplog_materializer_quarantined_total", reason="bad_item") == len(HOSTILE),
+        timeout_s=20,
+        what="all of them in the quarantine",
+    )
+    load.state("good", [make_instance(1, 1)])
+    wait_for_endpoint("good", "10.0.1.2")
+    restart()
+    load.state("good", [make_instance(1, 2)])
+    wait_for_endpoint("good", "10.0.1.3")
+    for data_id in HOSTILE:
+        nacos.write_item(namespace, data_id, None)
+    load.state("good", [make_instance(1, 3)])
+    wait_for_endpoint("good", "10.0.1.4")
+    restart()
+    load.state("good", [make_instance(1, 4)])
+    wait_for_endpoint("good", "10.0.1.5")
+    assert materializer.metric("shiplog_materializer_quarantined_total", reason="internal_fault") == 0
+    assert materializer.metric("shiplog_materializer_suspect_namespaces") == 0
+    verified = processes.run("audit", "verify", "-n", namespace)
+    assert verified.returncode == 0, verified.stdout + verified.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +16,7 @@ from consumers.settings import ConversionSettings, GuardSettings
 from schemas.avro_codec import codecs
 from schemas.events import Namespace, SyncStarted
 from schemas.partitioner import partition_of
-from schemas.topics import QUARANTINE, REGISTRY_EVENTS, SNAPSHOTS, ResourceKey
+from schemas.topics import MAX_RECORD_BYTES, QUARANTINE, REGISTRY_EVENTS, SNAPSHOTS, ResourceKey
 from tests.harness.load import make_instance
 from tests.harness.logs import read_all, read_history
 from tests.harness.pilot import SERVICE_ENTRIES, wait_for
@@ -99,14 +101,18 @@ def test_a_poison_record_is_quarantined_and_serving_goes_on(
     load: Load,
     pilots: Callable[..., Pilot],
 ) -> None:
-    """It stands in the quarantine topic with its reason, is counted, and the next change arrives."""
+    """It stands in the quarantine topic with its reason, is counted, and the next change arrives.
+
+    Also one as large as a record may be: it is set aside cut, with its size and hash.
+    """
     load.register(5, 2)
     _, materializer, gateway = processes.start_all()
     pilot = pilots(gateway.address)
     wait_for(lambda: pilot.last is not None, timeout_s=20, what="a first push")
-    producer = Producer({"bootstrap.servers": kafka.servers})
+    producer = Producer({"bootstrap.servers": kafka.servers, "message.max.bytes": MAX_RECORD_BYTES})
     key = ResourceKey(namespace, SERVICE_ENTRIES, "x/y").encode() if topic == SNAPSHOTS else namespace.encode()
-    for value in (b"poison", b"\xc3\x01" + bytes(20)):
+    large = random.Random(1).randbytes(MAX_RECORD_BYTES - 64 * 1024)
+    for value in (b"poison", b"\xc3\x01" + bytes(20), large):
         producer.produce(topic, key=key, value=value, partition=partition_of(namespace, PARTITIONS))
     producer.flush(10)
     load.state("svc-0", [make_instance(0, 7)])
@@ -120,10 +126,13 @@ def test_a_poison_record_is_quarantined_and_serving_goes_on(
         if topic == SNAPSHOTS
         else (materializer, "shiplog_materializer_quarantined_total")
     )
-    assert victim.metric(metric) == 2
-    wait_for(lambda: len(read_all(kafka, QUARANTINE)) == 2, timeout_s=10, what="both in the quarantine")
+    assert victim.metric(metric) == 3
+    wait_for(lambda: len(read_all(kafka, QUARANTINE)) == 3, timeout_s=10, what="all in the quarantine")
     decode = codecs().quarantined.decode
     found = [decode(message.value()) for message in read_all(kafka, QUARANTINE)]
     assert {record.reason for record in found} == {"bad_header", "unknown_schema"}
     assert {record.topic for record in found} == {topic}
     assert found[0].key == key
+    (cut,) = [record for record in found if record.value_size == len(large)]
+    assert cut.value == large[: len(cut.value)]
+    assert cut.value_sha256 == hashlib.sha256(large).hexdigest()

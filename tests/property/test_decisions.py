@@ -132,12 +132,12 @@ class World:
         self.decided += 1
 
 
-def partition(published: dict[str, PublishedNamespace]) -> MaterializedPartition:
+def partition(published: dict[str, PublishedNamespace], guard: GuardSettings = GUARD) -> MaterializedPartition:
     """A partition with what stands published."""
     made = MaterializedPartition(
         number=0,
         settings=CONVERSION,
-        guard=GUARD,
+        guard=guard,
         expected=ExpectedSettings(),
         published=published,  # type: ignore[arg-type]
         live_from={},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from consumers.materializer.conversion import REVISION
 from consumers.materializer.fold import Fold
 from consumers.materializer.view import NamespaceView, Occasion, Update
 from consumers.settings import ConversionSettings, GuardMode, GuardSettings
@@ -47,9 +48,10 @@ class Log:
         settings: ConversionSettings | None = None,
         datacenter: str = "dc1",
         guard: GuardSettings = UNGUARDED,
+        revision: str = REVISION,
     ) -> None:
         self.settings = settings or ConversionSettings()
-        self.fold = Fold(self.settings, guard)
+        self.fold = Fold(self.settings, guard, revision)
         self.datacenter = Datacenter(datacenter)
         self.events: list[RegistryEvent] = []
         self.epoch = 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import pytest
 from google.protobuf.json_format import MessageToDict
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from consumers.materializer.conversion import SERVICE_ENTRIES
+from consumers.materializer.conversion import FIRST_REVISION, SERVICE_ENTRIES
 from consumers.materializer.conversion.config_item import BadItemError, convert_item
 from consumers.materializer.conversion.kinds import KINDS
 from consumers.materializer.conversion.safe_yaml import MAX_BYTES, MAX_DEPTH
@@ -96,6 +97,132 @@ def test_what_is_wrong_is_named_with_its_line_and_field(text: str, line: int, fi
     assert raised.value.line == line or (not field and raised.value.line)
     assert field in raised.value.field
     assert detail in str(raised.value)
+
+
+FILTER = """\
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: f}
+spec:
+  configPatches:
+    - applyTo: CLUSTER
+      patch:
+        value: {limit: NUMBER}
+"""
+MIRROR = """\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v, generation: 1}
+spec:
+  http:
+    - mirrorPercentage: {value: NUMBER}
+      timeout: DURATION
+"""
+
+
+@pytest.mark.parametrize(
+    "duration",
+    ["9" * 29 + "s", "99999999999999999999s", "9999999999999999h", "-9999999999999999h", "9" * 1_000_000,
+     "9" * 5000 + "s", "1s" * 600, "0." + "9" * 5000 + "s", "1e400s", "[1s]", "{a: 1s}", "true", "315576000001s"],
+)  # fmt: skip
+def test_a_duration_out_of_range_is_refused_with_its_line(duration: str) -> None:
+    """Seen to end the materializer for good: any duration of more than 28 digits, in any field of any kind."""
+    for text in (
+        MIRROR.replace("NUMBER", "1").replace("DURATION", duration),
+        RULE.replace("100ms", duration),
+    ):
+        with pytest.raises(BadItemError) as raised:
+            convert_item(SETTINGS, PUBLIC, text)
+        assert ("timeout" in raised.value.field) or ("connectTimeout" in raised.value.field)
+        assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("number", "detail"),
+    [
+        ("9" * 310, "too large a number"), ("-" + "9" * 310, "too large a number"),
+        ("9" * 5000, "a number of 5000 digits"), ("9" * 401, "a number of 401 digits"),
+        ("1.0e+400", "too large a number"), ("-1.0e+400", "too large a number"),
+        ("9" * 400 + ".0", "too large a number"),
+    ],
+)  # fmt: skip
+def test_a_number_that_no_double_can_hold_is_refused_with_its_line(number: str, detail: str) -> None:
+    """Seen to end the materializer for good: in a double, and in a Struct."""
+    mirror = MIRROR.replace("DURATION", "1s")
+    for text in (mirror.replace("NUMBER", number), FILTER.replace("NUMBER", number)):
+        with pytest.raises(BadItemError, match=detail) as raised:
+            convert_item(SETTINGS, PUBLIC, text)
+        assert number in text.splitlines()[raised.value.line - 1]
+
+
+def test_a_number_of_thousands_of_digits_is_refused_where_nobody_reads_it_too() -> None:
+    """Seen to end the materializer for good: Python reads no number of more than 4,300 digits."""
+    text = (
+        MIRROR.replace("NUMBER", "1")
+        .replace("DURATION", "1s")
+        .replace("generation: 1", "generation: " + "1" * 5000)
+    )
+    with pytest.raises(BadItemError, match=r"line 3, metadata.generation: a number of 5000 digits"):
+        convert_item(SETTINGS, PUBLIC, text)
+
+
+@pytest.mark.parametrize("number", ["NaN", ".nan", "Infinity", "-Infinity", "inf", "nan", ".inf"])
+def test_a_number_that_is_none_is_refused(number: str) -> None:
+    """Istio's own schemas take numbers only; the first revision of the conversion took some of these."""
+    with pytest.raises(BadItemError, match=r"mirrorPercentage"):
+        convert_item(SETTINGS, PUBLIC, MIRROR.replace("NUMBER", number).replace("DURATION", "1s"))
+
+
+def test_what_the_first_revision_took_is_still_converted_as_it_did() -> None:
+    """For the audits of what it published."""
+    for number in ("NaN", "Infinity"):
+        (made,) = convert_item(
+            SETTINGS, PUBLIC, MIRROR.replace("NUMBER", number).replace("DURATION", "1s"), FIRST_REVISION
+        )
+        assert MessageToDict(KINDS["VirtualService"].message.FromString(made.body))["http"][0][
+            "mirrorPercentage"
+        ] == {"value": number}
+    (made,) = convert_item(SETTINGS, PUBLIC, FILTER.replace("NUMBER", "1.0e+400"), FIRST_REVISION)
+    assert made.body
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a 'X'\n" + "b: [" + "*a, " * 5000 + "]",
+        "a: " + "{b: " * 60 + "1" + "}" * 60,
+        "'" + "k" * 5000 + "': 1",
+        "- 1\n" * 250_000,
+        "--- {}\n" * 100_000,
+    ],
+    ids=["aliases", "deep", "key", "wide", "documents"],
+)
+def test_a_small_text_that_stands_for_a_large_value_is_refused_soon(text: str) -> None:
+    """By what it amounts to, before that is built."""
+    text = text.replace("X", "x" * 500_000)
+    began = time.process_time()
+    with pytest.raises(BadItemError):
+        convert_item(SETTINGS, PUBLIC, text)
+    assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize(
+    "number", ["9" * 900_000 + "._", "9" * 900_000 + "_", "9" * 400_000 + ":30", "0." + "9" * 900_000 + "x"]
+)
+def test_no_text_takes_long(number: str) -> None:
+    """A scalar of a megabyte that is nearly a number: its patterns look at each character once."""
+    began = time.process_time()
+    with pytest.raises(BadItemError):
+        convert_item(SETTINGS, PUBLIC, MIRROR.replace("NUMBER", number).replace("DURATION", "1s"))
+    assert time.process_time() - began < 20
+
+
+def test_half_a_surrogate_pair_is_no_text() -> None:
+    """Neither as it is nor written as an escape; the line is named."""
+    for text in ("\ud800", 'a: "\\ud800"', "# fine\na: \udfff"):
+        with pytest.raises(BadItemError) as raised:
+            convert_item(SETTINGS, PUBLIC, text)
+        assert raised.value.line == text.count("\n") + 1
 
 
 lines = st.sampled_from([*RULE.splitlines(), *SERVICE.splitlines(), *ODD_LINES])

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 
 from consumers.materializer.conversion import REVISION
+from consumers.materializer.conversion.endpoint import MAX_WEIGHT
+from consumers.materializer.faults import MAX_TOLD
+from consumers.materializer.fold import Outcome
 from consumers.settings import ConversionSettings, DatacenterSettings
+from producers.listener.diff import state
 from schemas.events import ServiceKey
 from schemas.protobuf.istio_networking.service_entry_pb2 import ServiceEntry
-from tests.unit.conversions import Log, convert, make
+from tests.unit.conversions import Log, convert, make, seen
 
 
 def test_a_service_becomes_one_internal_static_entry() -> None:
@@ -47,7 +54,21 @@ def test_protocols_istio_does_not_know(named: str, protocol: str) -> None:
     assert convert([make(metadata={"protocol": named})]).ports[0].protocol == protocol
 
 
-@pytest.mark.parametrize("text", ["0", "70000", "-1", "http", "", "8" * 5000, "٣"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0",
+        "70000",
+        "-1",
+        "http",
+        "",
+        "8" * 5000,
+        "٣",
+        "00001" + "9" * 5000,
+        "0000655359",
+        "0" * 5000 + "80",
+    ],
+)
 def test_a_bad_logical_port_is_not_read(text: str) -> None:
     """Metadata that names no port leaves the most frequent one."""
     assert convert([make(metadata={"service-port": text})]).ports[0].number == 8080
@@ -86,6 +107,52 @@ def test_below_the_protect_threshold_all_enabled_ones_are_listed(
     instances = [make(f"10.0.0.{index + 1}", healthy=index < healthy) for index in range(4)]
     instances.append(make("10.0.0.9", enabled=False))
     assert len(convert(instances, threshold=threshold).endpoints) == listed
+
+
+@pytest.mark.parametrize("text", ["80", "080", "0000000080"[5:], "000080"])
+def test_zeros_before_a_logical_port_are_read_over(text: str) -> None:
+    """As the first revision did."""
+    assert convert([make(metadata={"service-port": text})]).ports[0].number == 80
+
+
+def test_the_greatest_weight_that_a_double_holds_is_the_greatest_weight() -> None:
+    """Seen to end the materializer for good: Nacos checks weights on its HTTP path only, not over gRPC."""
+    entry = convert([make(weight=1.7976931348623157e308), make("10.0.0.2", weight=1e7)])
+    assert [endpoint.weight for endpoint in entry.endpoints] == [MAX_WEIGHT, MAX_WEIGHT]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"weight": math.nan}, {"weight": math.inf}, {"weight": -math.inf}, {"weight": -1.0},
+     {"port": 0}, {"port": -1}, {"port": 65536}, {"port": 2**31 - 1}, {"port": -(2**31)}],
+    ids=str,
+)  # fmt: skip
+def test_an_instance_that_no_endpoint_can_be_made_of_is_not_listed(bad: dict[str, Any]) -> None:
+    """It is set aside with its field, once; its port does not count, and all else is listed."""
+    log, key = Log(), ServiceKey("DEFAULT_GROUP", "svc")
+    instances = [make(), make("10.0.0.2")._replace(**bad), make("10.0.0.3")._replace(**bad)]
+    log.keyframe({key: instances})
+    assert log.fold.faults == []
+    (entry,) = log.entries().values()
+    assert ([one.address for one in entry.endpoints], entry.ports[0].number) == (["10.0.0.1"], 8080)
+    log.add(state(key, seen(make("10.0.0.9")._replace(**bad), *instances))[0])
+    (fault,) = log.fold.faults
+    assert log.outcome is Outcome.BAD_INSTANCE
+    (field,) = bad
+    assert str(fault).startswith("instance 10.0.0.9:")
+    assert f"of DEFAULT_GROUP/svc, {field}: " in str(fault)
+    log.add(state(key, seen(*(one for one in instances if one.ip != "10.0.0.1")))[0])
+    assert log.entries() == {}, "nothing tells which port it would have"
+    assert log.snapshot().manifest.suspect == ()
+
+
+def test_instances_without_end_that_can_not_be_used_are_told_of_in_a_few_records() -> None:
+    """Ten for one event: the first nine, and how many more."""
+    log, key = Log(), ServiceKey("DEFAULT_GROUP", "svc")
+    log.keyframe({key: []})
+    log.add(state(key, seen(*(make(f"10.0.{n // 250}.{n % 250}", weight=math.nan) for n in range(3000))))[0])
+    assert len(log.fold.faults) == MAX_TOLD
+    assert "2991 more" in str(log.fold.faults[-1])
 
 
 def test_a_host_name_as_address_makes_the_service_dns() -> None:
@@ -160,12 +227,12 @@ def test_of_two_odd_names_that_come_out_alike_both_carry_a_hash() -> None:
 
 
 def test_the_bytes_of_a_golden_entry() -> None:
-    """Conversion revision 1, to the byte: another output needs another revision."""
+    """To the byte, as since revision 1: another output needs another revision."""
     log = Log()
     instances = [make(metadata={"version": "v1"}), make("10.0.0.2", 8081, weight=0.5, metadata={"zone": "a"})]
     log.keyframe({ServiceKey("DEFAULT_GROUP", "svc"): instances})
     (record,) = log.snapshot().records.values()
-    assert REVISION == "1"
+    assert REVISION == "2"
     assert record is not None
     assert record.version == "32a3d5f2cc243c40aed297953adfd908"
     assert record.body().hex() == (

@@ -1,25 +1,35 @@
 """What each revision of the converter makes of a fixed log: its output never changes under its name.
 
-A revision whose output differs gets a file of its own, made by this test's `record`; the files of former revisions
-stay. An audit says UNVERIFIABLE of what another revision made.
+A revision whose output differs gets a file of its own, made by this test's `record`, of a log that has what it
+treats otherwise; the files of former revisions stay. An audit converts as the revision that made a manifest, and
+says UNVERIFIABLE of one that it does not know.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from consumers.audit.verdict import Verdict
-from consumers.audit.verification import Foreknowledge, Verification
-from consumers.materializer.conversion import REVISION, converter_name
+from consumers.audit.verifying import verify
+from consumers.materializer.conversion import FIRST_REVISION, REVISION, REVISIONS, converter_name
+from consumers.materializer.fold import Fold
+from consumers.materializer.replay import Replay
 from consumers.materializer.view import NamespaceView, Occasion
 from consumers.settings import ConversionSettings
 from schemas.events import ConfigKey, ConfigState, ServiceKey, ServiceState, SyncCompleted, SyncStarted
 from tests.unit.conversions import PUBLIC, TOPIC, UNGUARDED, Log, make
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from schemas.events import RegistryEvent
+    from schemas.records import Manifest
 
 GOLDEN = Path(__file__).parent / "golden"
 SERVICES = {
@@ -39,21 +49,47 @@ spec: {hosts: [orders], http: [{route: [{destination: {host: orders, subset: v1}
 """
 
 
-def fixed_log() -> Log:
-    """Services and a config item of every peculiarity that the conversion knows."""
-    log = Log()
+SINCE_2 = {
+    ServiceKey("DEFAULT_GROUP", "odd-port"): (make(metadata={"service-port": "0000655359"}),),
+    ServiceKey("DEFAULT_GROUP", "padded-port"): (make(metadata={"service-port": "00080"}),),
+}
+"""What the second revision reads otherwise, and what it does not."""
+
+
+def fixed_log(revision: str, *, has: str) -> Log:
+    """Services and a config item of every peculiarity that the conversion knew in revision `has`."""
+    log = Log(revision=revision)
+    services = SERVICES if has == FIRST_REVISION else SERVICES | SINCE_2
     log.add(SyncStarted(reason="test"))
-    for key, instances in SERVICES.items():
+    for key, instances in services.items():
         log.add(ServiceState(key=key, instances=instances))
     text = ConfigState(key=ConfigKey("ISTIO", "route"), content=ROUTE, content_type="yaml", md5="")
     log.add(text)
-    log.add(SyncCompleted(services=len(SERVICES), config_items=1))
+    log.add(SyncCompleted(services=len(services), config_items=1))
     return log
 
 
-def record() -> dict[str, object]:
-    """What the present revision makes of it."""
-    update = fixed_log().snapshot()
+@dataclass
+class Written:
+    """A log and a history, as an audit reads them."""
+
+    log: Log
+    history: list[Manifest]
+
+    def manifests(self) -> Iterator[Manifest]:
+        yield from self.history
+
+    def events(self, topic: str, first: int) -> Iterator[tuple[str, int, RegistryEvent]]:
+        for offset, event in enumerate(self.log.events[first:], start=first):
+            yield topic, offset, event
+
+    def earliest(self, _: str) -> int:
+        return 0
+
+
+def record(revision: str) -> dict[str, object]:
+    """What a revision makes of it."""
+    update = fixed_log(revision, has=revision).snapshot()
     return {
         "digest": update.manifest.digest,
         "resources": {
@@ -64,27 +100,66 @@ def record() -> dict[str, object]:
     }
 
 
-def test_a_revisions_output_does_not_change() -> None:
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_revisions_output_does_not_change(revision: str) -> None:
     """Versions, digest and bytes: who changes them makes a new revision, or breaks every audit of the past."""
-    assert record() == json.loads((GOLDEN / f"converter-{REVISION}.json").read_text())
+    assert record(revision) == json.loads((GOLDEN / f"converter-{revision}.json").read_text())
 
 
-@pytest.mark.parametrize("path", sorted(GOLDEN.glob("converter-*.json")), ids=lambda path: path.stem)
-def test_what_another_revision_made_is_unverifiable_and_no_mismatch(path: Path) -> None:
-    """And what this one made is verified: by the digest that was recorded then."""
-    log = fixed_log()
-    revision = path.stem.removeprefix("converter-")
-    settings = ConversionSettings()
-    made_by = converter_name(settings, UNGUARDED).replace(f"{REVISION}-", f"{revision}-", 1)
-    occasion = Occasion("test", converter=made_by, recover_from={TOPIC: 0}, folded_to={TOPIC: len(log.events) - 1})
+def test_what_a_revision_changed_is_in_its_log() -> None:
+    """Another digest of the same log: the number of the revision is not for nothing."""
+    digests = {fixed_log(one, has=REVISION).snapshot().manifest.digest for one in REVISIONS}
+    assert len(digests) == len(REVISIONS)
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_an_audit_proves_what_each_revision_made(revision: str) -> None:
+    """By the digest that was recorded then; with another revision or other settings it is no mismatch."""
+    log, settings = fixed_log(revision, has=revision), ConversionSettings()
+    occasion = Occasion(
+        "test",
+        converter=converter_name(settings, UNGUARDED, revision=revision),
+        recover_from={TOPIC: 0},
+        folded_to={TOPIC: len(log.events) - 1},
+    )
     update = NamespaceView(PUBLIC, settings).update_all(log.fold.state, occasion)
     assert update is not None
-    recorded = replace(update.manifest, digest=json.loads(path.read_text())["digest"])
-    for manifest, verdict in (
-        (recorded, Verdict.VERIFIED if revision == REVISION else Verdict.UNVERIFIABLE),
-        (replace(recorded, converter="0-00000000", digest="0" * 32), Verdict.UNVERIFIABLE),
-    ):
-        verification = Verification(settings, UNGUARDED, Foreknowledge())
-        for offset, event in enumerate(log.events):
-            verification.apply(TOPIC, offset, event)
-        assert verification.check(manifest).verdict is verdict
+    recorded = json.loads((GOLDEN / f"converter-{revision}.json").read_text())["digest"]
+    found = [
+        one.verdict
+        for manifest in (
+            replace(update.manifest, digest=recorded),
+            replace(update.manifest, version={TOPIC: 99}, converter="0-00000000", digest="0" * 32),
+        )
+        for one in verify(Written(log, [manifest]), settings, UNGUARDED)
+    ]
+    assert found == [Verdict.VERIFIED, Verdict.UNVERIFIABLE]
+    replay = Replay(settings, UNGUARDED, update.manifest)
+    for offset, event in enumerate(log.events):
+        replay.apply(TOPIC, offset, event)
+    assert replay.snapshot()[0] == recorded
+
+
+def test_a_history_goes_on_where_a_new_revision_converted() -> None:
+    """The fold begins anew there, and everything before and after is proven."""
+    settings, key = ConversionSettings(), ServiceKey("DEFAULT_GROUP", "later")
+    log = fixed_log(REVISION, has=REVISION)
+    begun = len(log.events)
+    for weight in range(1, 5):
+        log.add(ServiceState(key=key, instances=(make(weight=weight),)))
+    folds = {revision: Fold(settings, UNGUARDED, revision) for revision in REVISIONS}
+    view, manifests = NamespaceView(PUBLIC, settings), []
+    for offset, event in enumerate(log.events):
+        for fold in folds.values():
+            fold.apply(TOPIC, offset, event)
+        revision = FIRST_REVISION if offset < begun + 2 else REVISION
+        if offset >= begun:
+            converter = converter_name(settings, UNGUARDED, revision=revision)
+            occasion = Occasion("test", converter=converter, recover_from={TOPIC: 0}, folded_to={TOPIC: offset})
+            update = view.update_all(folds[revision].state, occasion)
+            assert update is not None
+            view.published(update)
+            manifests.append(update.manifest)
+    found = list(verify(Written(log, manifests), settings, UNGUARDED))
+    assert [one.verdict for one in found] == [Verdict.VERIFIED] * 4, found
+    assert len({one.manifest.converter for one in found}) == 2

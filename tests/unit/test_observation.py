@@ -68,7 +68,7 @@ def test_a_service_info_is_read() -> None:
         ({"port": True}, "bad_port"), ({"weight": -1.0}, "bad_weight"), ({"weight": float("nan")}, "bad_weight"),
         ({"weight": float("inf")}, "bad_weight"), ({"weight": "1"}, "bad_weight"),
         ({"metadata": "x"}, "bad_metadata"), ({"metadata": {"k": "x" * 1_000_000}}, "metadata_too_long"),
-        ({"metadata": {"k": "\ud800"}}, "bad_text"),
+        ({"metadata": {"k": "\ud800"}}, "bad_text"), ({"ip": "a" * 254}, "bad_ip"),
     ],
 )  # fmt: skip
 def test_a_bad_instance_is_left_out_and_says_why(change: dict[str, Any], reason: str) -> None:
@@ -76,6 +76,42 @@ def test_a_bad_instance_is_left_out_and_says_why(change: dict[str, Any], reason:
     parsed = parse_service_info(info({**HOST, **change}, {**HOST, "ip": "10.0.0.2"}, 5))
     assert [bad.reason for bad in parsed.hosts.bad] == [reason, "not_an_object"]
     assert [instance.ip for instance in parsed.hosts.instances] == ["10.0.0.2"]
+
+
+DEEP: Any = []
+for _ in range(1020):  # what the reader of JSON lets through is deeper than Python writes down
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize("field", ["ip", "port", "weight", "clusterName", "metadata", "in metadata", "x"])
+def test_a_field_that_is_nested_without_end_costs_its_instance(field: str) -> None:
+    """Writing it down raises RecursionError; the others are read, and what is told of it is short."""
+    odd = {**HOST, **({"metadata": {"k": DEEP}} if field == "in metadata" else {field: DEEP})}
+    parsed = parse_service_info(info(odd, {**HOST, "ip": "10.0.0.2"}, DEEP))
+    assert [bad.reason for bad in parsed.hosts.bad][-1] == "not_an_object"
+    assert all(bad.reason != "internal_fault" and len(bad.detail) < 300 for bad in parsed.hosts.bad)
+    assert parsed.hosts.instances[-1].ip == "10.0.0.2"
+    for value in (
+        {"name": DEEP},
+        {"name": "a", "hosts": {"x": DEEP}},
+        {"name": "a", "groupName": DEEP, "hosts": 1},
+    ):
+        with pytest.raises(NacosGarbageError):
+            parse_service_info(value)
+
+
+def test_a_fault_of_ours_costs_the_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever reading one raises, the others are read."""
+
+    def faulty(host: Any) -> Instance | BadInstance:
+        if host["ip"] == "10.0.0.1":
+            raise MemoryError
+        return parse_instance(host)
+
+    monkeypatch.setattr("producers.nacos.service_info.parse_instance", faulty)
+    parsed = parse_service_info(info(HOST, {**HOST, "ip": "10.0.0.2"}))
+    assert [bad.reason for bad in parsed.hosts.bad] == ["internal_fault"]
+    assert [one.ip for one in parsed.hosts.instances] == ["10.0.0.2"]
 
 
 @given(

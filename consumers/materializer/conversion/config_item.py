@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from google.protobuf.json_format import ParseDict, ParseError
 
+from consumers.materializer.conversion import FIRST_REVISION, REVISION
 from consumers.materializer.conversion.endpoint import is_label
+from consumers.materializer.conversion.fields import FieldError, fit
 from consumers.materializer.conversion.kinds import KINDS
 from consumers.materializer.conversion.names import istio_namespace
 from consumers.materializer.conversion.safe_yaml import Document, YamlError, read_documents
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor, FieldDescriptor
-
     from consumers.materializer.conversion.kinds import Kind
     from consumers.materializer.conversion.safe_yaml import Path
     from consumers.settings import ConversionSettings
@@ -23,22 +22,13 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*\Z")
 _NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
-_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
-_UNITS = {
-    "ns": Decimal("1e-9"),
-    "us": Decimal("1e-6"),
-    "µs": Decimal("1e-6"),
-    "ms": Decimal("1e-3"),
-    "s": Decimal(1),
-    "m": Decimal(60),
-    "h": Decimal(3600),
-}
 _IGNORED_METADATA = frozenset(
     {
         *("uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "managedFields"),
         *("ownerReferences", "finalizers", "selfLink", "deletionGracePeriodSeconds", "generateName"),
     }
 )
+_MAX_TOLD = 300
 _FIELD_IN_ERROR = re.compile(r"Failed to parse (\w+) field")
 
 
@@ -54,33 +44,38 @@ class ConfigResource(NamedTuple):
 
 
 class BadItemError(Exception):
-    """An item that can't be used: where, and why."""
+    """An item that can't be used: where, and why, each in a few hundred characters."""
 
     def __init__(self, line: int, field: str, detail: str) -> None:
-        super().__init__(f"line {line}, {field or 'the text'}: {detail}")
         self.line = line
-        self.field = field
+        self.field = _cut(field)
+        super().__init__(f"line {line}, {self.field or 'the text'}: {_cut(detail)}")
 
 
-def convert_item(settings: ConversionSettings, namespace: Namespace, text: str) -> tuple[ConfigResource, ...]:
-    """The resources of an item, in the order of their documents.
+def convert_item(
+    settings: ConversionSettings, namespace: Namespace, text: str, revision: str = REVISION
+) -> tuple[ConfigResource, ...]:
+    """The resources of an item, in the order of their documents, as a revision of the conversion makes them.
 
     Raises:
         BadItemError: any of them can't be used; then none is.
     """
-    found: list[ConfigResource] = []
+    found: dict[tuple[str, str], ConfigResource] = {}
+    finite = revision != FIRST_REVISION
     try:
-        for document in read_documents(text):
-            resource = _convert(settings, namespace, document)
-            if any((one.collection, one.name) == (resource.collection, resource.name) for one in found):
+        for document in read_documents(text, finite=finite):
+            resource = _convert(settings, namespace, document, finite=finite)
+            if (resource.collection, resource.name) in found:
                 raise _bad(document, ("metadata", "name"), f"{resource.name} stands in an earlier document too")
-            found.append(resource)
+            found[resource.collection, resource.name] = resource
     except YamlError as error:
         raise BadItemError(error.line, _written(error.path), error.detail) from error
-    return tuple(found)
+    return tuple(found.values())
 
 
-def _convert(settings: ConversionSettings, namespace: Namespace, document: Document) -> ConfigResource:
+def _convert(
+    settings: ConversionSettings, namespace: Namespace, document: Document, *, finite: bool
+) -> ConfigResource:
     whole = document.value
     if not isinstance(whole, dict):
         raise _bad(document, (), "a document must be a map with apiVersion, kind, metadata and spec")
@@ -89,9 +84,10 @@ def _convert(settings: ConversionSettings, namespace: Namespace, document: Docum
     kind = _kind(document, whole)
     name, labels, annotations = _metadata(settings, namespace, document, whole.get("metadata"))
     spec = whole.get("spec") or {}
-    fitted = _fit(document, kind.descriptor, spec, ("spec",))
     try:
-        message = ParseDict(fitted, kind.message())
+        message = ParseDict(fit(kind.descriptor, spec, ("spec",), finite=finite), kind.message())
+    except FieldError as error:
+        raise _bad(document, error.path, error.detail) from error
     except ParseError as error:
         path = ("spec", *_FIELD_IN_ERROR.findall(str(error)))
         raise BadItemError(_line_of(document, path), _written(path), str(error).rsplit(": ", 1)[-1]) from error
@@ -142,57 +138,12 @@ def _texts(document: Document, metadata: dict[str, Any], field: str) -> dict[str
     return texts
 
 
-def _fit(document: Document, message: Descriptor, value: Any, path: Path) -> Any:
-    """The value as protobuf's JSON wants it: fields known, durations in seconds.
-
-    Raises:
-        BadItemError: a field that the message does not have, or a duration that is none.
-    """
-    if message.full_name == "google.protobuf.Duration":
-        return _duration(document, value, path)
-    if message.full_name.startswith("google.protobuf."):
-        return value
-    if not isinstance(value, dict):
-        raise _bad(document, path, f"must be a map with the fields of {message.name}")
-    fitted = {}
-    for key, inner in value.items():
-        field = message.fields_by_camelcase_name.get(key) or message.fields_by_name.get(key)
-        if field is None:
-            raise _bad(document, (*path, key), f"{message.name} has no such field")
-        if inner is not None:
-            fitted[key] = _fit_field(document, field, inner, (*path, key))
-    return fitted
-
-
-def _fit_field(document: Document, field: FieldDescriptor, value: Any, path: Path) -> Any:
-    inner = field.message_type
-    if inner is None:
-        return value
-    if inner.GetOptions().map_entry:
-        values = inner.fields_by_name["value"]
-        if not isinstance(value, dict):
-            raise _bad(document, path, "must be a map")
-        return {key: _fit_field(document, values, one, (*path, key)) for key, one in value.items()}
-    if field.is_repeated:
-        if not isinstance(value, list):
-            raise _bad(document, path, "must be a list")
-        return [_fit(document, inner, one, (*path, number)) for number, one in enumerate(value)]
-    return _fit(document, inner, value, path)
-
-
-def _duration(document: Document, value: Any, path: Path) -> str:
-    """Go's way of writing durations, which Istio's users know, as seconds."""
-    text = str(value)
-    sign, digits = ("-", text[1:]) if text.startswith("-") else ("", text)
-    parts = _DURATION_PART.findall(digits)
-    if digits != "0" and (not parts or "".join(number + unit for number, unit in parts) != digits):
-        raise _bad(document, path, f"{text} is no duration such as 1.5s, 100ms or 1h30m")
-    seconds = sum((Decimal(number) * _UNITS[unit] for number, unit in parts), Decimal(0))
-    return f"{sign}{seconds.quantize(Decimal('1e-9')):f}s"
-
-
 def _bad(document: Document, path: Path, detail: str) -> BadItemError:
     return BadItemError(document.line(path), _written(path), detail)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_TOLD else f"{text[:_MAX_TOLD]}..."
 
 
 def _written(path: Path) -> str:

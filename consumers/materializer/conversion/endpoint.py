@@ -1,12 +1,14 @@
-"""One instance of Nacos to one endpoint of a ServiceEntry, encoded."""
+"""One instance of Nacos to one endpoint of a ServiceEntry, encoded. Pure."""
 
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from consumers.materializer.conversion import FIRST_REVISION, REVISION
 from consumers.settings import ISTIO_PROTOCOLS
 from schemas.digests import instance_digest, text_of_metadata
 from schemas.protobuf.istio_networking.workload_entry_pb2 import WorkloadEntry
@@ -23,10 +25,16 @@ LISTABLE = 4
 NAMED = 8
 """The address is a host name, so the service is resolved by DNS."""
 
+UNUSABLE = 16
+"""No endpoint can be made of it: it is never listed, and its port does not count."""
+
 MAX_WEIGHT = 1_000_000
 """100 times Nacos's own greatest weight; Envoy adds weights up in 32 bits."""
 
 _MAX_DESCRIBED = 16_384
+_MAX_PORT = 65535
+_MAX_PORT_DIGITS = 10
+"""Five of a port, and as many zeros before it as the first revision took."""
 _new = tuple.__new__  # a third of what the constructor of a named tuple takes
 _ENDPOINTS_TAG = b"\x32"  # ServiceEntry.endpoints: field 6, length-delimited
 _LABEL_NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,61})?[A-Za-z0-9]\Z")
@@ -66,17 +74,34 @@ class _Described(NamedTuple):
     """As the instance's hash takes it in."""
 
 
+class BadInstanceError(Exception):
+    """An instance that no endpoint can be made of: the field that is wrong, and why."""
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(f"{field}: {detail}")
+
+
+def unusable(instance: Instance) -> FoldedInstance:
+    """An instance that no endpoint can be made of, as the fold keeps it: it counts in the service's digest."""
+    return FoldedInstance(instance_digest(instance), b"", UNUSABLE, 0, "", 0)
+
+
 class EndpointConverter:
     """Converts the instances of one datacenter; remembers metadata, of which there is little that differs."""
 
-    def __init__(self, settings: ConversionSettings, datacenter: Datacenter) -> None:
+    def __init__(self, settings: ConversionSettings, datacenter: Datacenter, revision: str = REVISION) -> None:
         self._settings = settings
+        self._revision = revision
         known = settings.datacenters.get(datacenter)
         self._locality, self._network = ("", "") if known is None else (known.locality, known.network)
         self._described: dict[tuple[object, ...], _Described] = {}
 
     def convert(self, instance: Instance, port_name: str) -> FoldedInstance:
-        """The instance as the fold keeps it; `port_name` is the name of the service's one logical port."""
+        """The instance as the fold keeps it; `port_name` is the name of the service's one logical port.
+
+        Raises:
+            BadInstanceError: its port or weight is none. The listener refuses those before they are in the log.
+        """
         ip, port, cluster, weight, healthy, enabled, _, metadata = instance
         known_as = (cluster, *metadata.items())
         described = self._described.get(known_as)
@@ -103,7 +128,8 @@ class EndpointConverter:
         if not settings.endpoint_keys.isdisjoint(metadata):
             network = _value(metadata, settings.network_key) or network
             locality = _locality(settings, metadata) or locality
-            protocol, logical_port = _protocol(settings, metadata), _logical_port(settings, metadata)
+            protocol = _protocol(settings, metadata)
+            logical_port = _logical_port(metadata.get(settings.port_key, ""), self._revision)
         described = _Described(
             labels=_label_fields(cluster, metadata),
             place=(_text_field(0x22, network) if network else b"")
@@ -125,7 +151,9 @@ def frame_endpoint(entry: WorkloadEntry) -> bytes:
 
 
 def rename_port(endpoint: bytes, port_name: str) -> bytes:
-    """The same endpoint under another name of the logical port."""
+    """The same endpoint under another name of the logical port; that of an unusable instance stays empty."""
+    if not endpoint:
+        return endpoint
     entry = WorkloadEntry.FromString(unframe_endpoint(endpoint))
     port = next(iter(entry.ports.values()))
     entry.ports.clear()
@@ -157,6 +185,8 @@ def _text_field(tag: int, text: str) -> bytes:
 
 @lru_cache(maxsize=65536)
 def _ports_field(port_name: str, port: int) -> bytes:
+    if not 1 <= port <= _MAX_PORT:
+        raise BadInstanceError("port", f"{port} is none")
     entry = _text_field(0x0A, port_name) + b"\x10" + varint(port)
     return b"\x12" + _length(entry) + entry
 
@@ -172,22 +202,23 @@ def _label_field(key: str, value: str) -> bytes | None:
 @lru_cache(maxsize=4096)
 def _weigh(weight: float) -> tuple[bytes, bool]:
     """The endpoint's weight, and whether it has any."""
-    return b"\x30" + varint(min(max(round(weight * 100), 1), MAX_WEIGHT)), weight > 0
+    if not 0 <= weight < math.inf:
+        raise BadInstanceError("weight", f"{weight} is none")
+    hundredths = round(min(weight, MAX_WEIGHT) * 100)
+    return b"\x30" + varint(min(max(hundredths, 1), MAX_WEIGHT)), weight > 0
 
 
-@lru_cache(maxsize=65536)
 def _address(address: str) -> tuple[bytes, int]:
-    """The endpoint's address, and the flags that it brings: none for what istiod would reject."""
-    field = _text_field(0x0A, address)
+    """The endpoint's address, and the flags that it brings: neither for what istiod would reject."""
     if _IPV4.match(address):  # a twentieth of what ipaddress takes, and nearly all are
-        return field, LISTABLE
+        return _text_field(0x0A, address), LISTABLE
     try:
         ipaddress.ip_address(address)
     except ValueError:
         # A name of digits and dots only is an IP address gone wrong.
         is_name = _HOST_NAME.match(address) is not None and not address.replace(".", "").isdigit()
-        return field, LISTABLE | NAMED if is_name else 0
-    return field, LISTABLE
+        return (_text_field(0x0A, address), LISTABLE | NAMED) if is_name else (b"", 0)
+    return _text_field(0x0A, address), LISTABLE
 
 
 def _label_fields(cluster: str, metadata: dict[str, str]) -> bytes:
@@ -226,6 +257,11 @@ def _protocol(settings: ConversionSettings, metadata: dict[str, str]) -> str:
     return protocol if protocol in ISTIO_PROTOCOLS else ""
 
 
-def _logical_port(settings: ConversionSettings, metadata: dict[str, str]) -> int:
-    named = metadata.get(settings.port_key, "")
-    return int(named) if named.isascii() and named.isdigit() and 1 <= int(named[:6]) <= 65535 else 0
+def _logical_port(named: str, revision: str) -> int:
+    """The port that metadata names, or 0. The first revision read some beyond 65535, with zeros before them."""
+    if not named.isascii() or not named.isdigit() or not 1 <= int(named[:6]) <= _MAX_PORT:
+        return 0
+    if len(named) > _MAX_PORT_DIGITS and revision != FIRST_REVISION:
+        return 0
+    port = int(named)
+    return port if port <= _MAX_PORT or revision == FIRST_REVISION else 0

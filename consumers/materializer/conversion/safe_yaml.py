@@ -1,12 +1,14 @@
 """YAML as Kubernetes understands it, to plain values, with the line of everything. Pure.
 
-Plain values only: no tags, no merge keys, no duplicate keys. Size, depth and what aliases amount to are limited,
-so a small text can't become a large one.
+Plain values only: no tags, no merge keys, no duplicate keys. Size, depth, numbers and what aliases amount to are
+limited, so a small text can't become a large value, and no text takes long.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -18,10 +20,16 @@ MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
 MAX_VALUES = 100_000
 """Of one item, with what aliases stand for counted each time."""
+MAX_CHARACTERS = 16 * MAX_BYTES
+"""Of all values and keys of one item, with what aliases stand for counted each time: a record holds no more."""
+MAX_KEY = 4096
+"""Characters of a key: errors name the way to a value, key by key."""
+MAX_DIGITS = 400
+"""Of a whole number: more than a double has, fewer than Python refuses to read."""
 
 _YAML = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z")
-_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
 
 Path = tuple[str | int, ...]
 
@@ -36,10 +44,19 @@ class YamlError(Exception):
         self.detail = detail
 
 
+@dataclass(slots=True)
+class _Budget:
+    """What the documents of an item may still hold."""
+
+    finite: bool
+    values: int = MAX_VALUES
+    characters: int = MAX_CHARACTERS
+
+
 class Document:
     """One document: its value, and at which line each part of it stands."""
 
-    def __init__(self, node: yaml.Node, budget: list[int]) -> None:
+    def __init__(self, node: yaml.Node, budget: _Budget) -> None:
         self.lines: dict[Path, int] = {}
         self._budget = budget
         self.value = self._value(node, ())
@@ -53,13 +70,14 @@ class Document:
     def _value(self, node: yaml.Node, path: Path) -> Any:
         line = node.start_mark.line + 1
         self.lines.setdefault(path, line)
-        self._budget[0] -= 1
-        if self._budget[0] < 0:
+        self._budget.values -= 1
+        if self._budget.values < 0:
             raise YamlError(line, f"more than {MAX_VALUES} values", path)
         if len(path) > MAX_DEPTH:
             raise YamlError(line, f"nested deeper than {MAX_DEPTH}", path)
         match node:
             case yaml.ScalarNode():
+                self._spend(node.value, line, path)
                 return self._scalar(node, path)
             case yaml.SequenceNode(value=items):
                 return [self._value(item, (*path, number)) for number, item in enumerate(items)]
@@ -75,37 +93,56 @@ class Document:
                 raise YamlError(line, "merge keys (<<) are not taken", path)
             if not isinstance(key, yaml.ScalarNode):
                 raise YamlError(line, "a key that is no text", path)
+            if len(key.value) > MAX_KEY:
+                raise YamlError(line, f"a key of more than {MAX_KEY} characters", path)
             if key.value in found:
                 raise YamlError(line, f"{key.value} stands twice", (*path, key.value))
+            self._spend(key.value, line, path)
             self.lines[*path, key.value] = line
             found[key.value] = self._value(value, (*path, key.value))
         return found
 
+    def _spend(self, text: str, line: int, path: Path) -> None:
+        self._budget.characters -= len(text)
+        if self._budget.characters < 0:
+            raise YamlError(line, f"more than {MAX_CHARACTERS} characters, with aliases counted out", path)
+
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
         text: str = node.value
+        line = node.start_mark.line + 1
         match node.tag.removeprefix(_YAML):
             case "null":
                 return None
             case "bool":
                 return text.lower() in {"true", "yes", "on", "y"}
             case "int" if _INTEGER.match(text):
+                if len(text) > MAX_DIGITS:
+                    raise YamlError(line, f"a number of {len(text)} digits", path)
                 return int(text)
             case "float" if _FLOAT.match(text):
-                return float(text)
+                number = float(text)
+                if self._budget.finite and not math.isfinite(number):
+                    raise YamlError(line, f"{text[:50]} is too large a number", path)
+                return number
             case "str" | "timestamp" | "int" | "float" | "value":
                 return text
-        raise YamlError(node.start_mark.line + 1, f"the tag {node.tag} is not taken", path)
+        raise YamlError(line, f"the tag {node.tag} is not taken", path)
 
 
-def read_documents(text: str) -> Iterator[Document]:
-    """The documents of a text, empty ones left out.
+def read_documents(text: str, *, finite: bool = True) -> Iterator[Document]:
+    """The documents of a text, empty ones left out; numbers beyond a double are refused, unless not `finite`.
 
     Raises:
         YamlError: it is no YAML, or holds what is not taken.
     """
-    if len(text.encode()) > MAX_BYTES:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        line = text.count("\n", 0, error.start) + 1
+        raise YamlError(line, "not Unicode: half a surrogate pair") from error
+    if size > MAX_BYTES:
         raise YamlError(1, f"larger than {MAX_BYTES} bytes")
-    budget = [MAX_VALUES]
+    budget = _Budget(finite)
     try:
         _measure(text)
         for node in yaml.compose_all(text, Loader=yaml.CSafeLoader):
@@ -120,13 +157,18 @@ def read_documents(text: str) -> Iterator[Document]:
 
 
 def _measure(text: str) -> None:
-    """Refuses what is nested too deep, before anything walks it by calling itself."""
-    depth = 0
+    """Refuses what is nested too deep or has too many parts, before anything is built of it."""
+    depth = parts = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.NodeEvent):  # each value has at most a key beside it
+            parts += 1
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
-            if depth > MAX_DEPTH:
-                line = event.start_mark.line + 1 if event.start_mark is not None else 1
-                raise YamlError(line, f"nested deeper than {MAX_DEPTH}")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+        if depth > MAX_DEPTH or parts > 2 * MAX_VALUES:
+            line = event.start_mark.line + 1 if event.start_mark is not None else 1
+            raise YamlError(line, f"nested deeper than {MAX_DEPTH}" if depth > MAX_DEPTH else _TOO_MANY)
+
+
+_TOO_MANY = f"more than {MAX_VALUES} values"

@@ -1,0 +1,68 @@
+"""Datacenters and namespaces of a partition as operators see them. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from consumers.materializer.fold_state import PartitionState
+    from consumers.materializer.folded_item import ResourceId
+    from consumers.materializer.view import NamespaceView
+    from schemas.events import Datacenter
+    from schemas.records import Manifest
+
+
+class NamespaceStatus(NamedTuple):
+    """A namespace as an operator sees it; `datacenters` as the debug page shows them."""
+
+    manifest: Manifest | None
+    stands: bool
+    missing: tuple[Datacenter, ...]
+    holds: tuple[str, ...]
+    conflicts: dict[ResourceId, tuple[str, ...]]
+    faulted: dict[ResourceId, str]
+    datacenters: dict[Datacenter, dict[str, object]]
+
+
+def datacenter_statuses(state: PartitionState) -> dict[Datacenter, dict[str, object]]:
+    """Each datacenter as the debug page shows it."""
+    return {
+        name: {
+            "link": datacenter.link,
+            "session": datacenter.session,
+            "epoch": datacenter.epoch,
+            "topic": datacenter.topic,
+            "suspect": [namespace for namespace, here in datacenter.namespaces.items() if here.suspect],
+        }
+        for name, datacenter in state.datacenters.items()
+    }
+
+
+def namespace_status(state: PartitionState, view: NamespaceView, expected: Iterable[str]) -> NamespaceStatus:
+    """A namespace in all datacenters; those that are `expected` and have not stated it are missing."""
+    name = view.namespace
+    return NamespaceStatus(
+        manifest=view.manifest,
+        stands=state.stands(name),
+        missing=state.missing(name, expected),
+        holds=tuple(
+            hold.describe(datacenter)
+            for datacenter, there in state.datacenters.items()
+            for hold in there.guard.holds_of(name)
+        ),
+        conflicts=dict(view.conflicts),
+        faulted=dict(view.faulted),
+        datacenters={
+            datacenter: {
+                "link": state.datacenters[datacenter].link,
+                "complete": here.complete,
+                "suspect": here.suspect,
+                "services": len(here.services),
+                "config_items": len(here.items),
+                "config_items_in_fault": sum(item.fault is not None for item in here.items.values()),
+            }
+            for datacenter, here in state.of_namespace(name).items()
+        },
+    )
