@@ -79,7 +79,7 @@ class Instance(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncStarted:
-    """A keyframe begins: every service and config item of the namespace will be stated."""
+    """A keyframe begins: the services and config items of the namespace will be stated."""
 
     reason: str
 
@@ -90,6 +90,19 @@ class ServiceState(NamedTuple):
     key: ServiceKey
     instances: tuple[Instance, ...]
     protect_threshold: float = 0.0
+
+
+class ServicePart(NamedTuple):
+    """Some instances of a service whose state needs several records: `part` of `parts`, counted from 0.
+
+    The parts of one state follow each other in a session. The last one makes it whole, as a ServiceState would.
+    """
+
+    key: ServiceKey
+    instances: tuple[Instance, ...]
+    protect_threshold: float
+    part: int
+    parts: int
 
 
 class ServiceDelta(NamedTuple):
@@ -128,10 +141,19 @@ class ConfigGone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncCompleted:
-    """The keyframe is whole; the counts are of what it stated."""
+    """The keyframe is whole; the counts are of what it stated. The rest is gone, except for what it keeps.
+
+    Kept as they were: `kept_services` and `kept_items`, which exist and could not be stated; the items of
+    `kept_item_groups` (`*` and `?` stand for any characters), of which nothing is known; with `keeps_all_services`
+    every service.
+    """
 
     services: int
     config_items: int
+    kept_services: tuple[ServiceKey, ...] = ()
+    keeps_all_services: bool = False
+    kept_items: tuple[ConfigKey, ...] = ()
+    kept_item_groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +172,7 @@ class Heartbeat:
 RegistryBody = (
     SyncStarted
     | ServiceState
+    | ServicePart
     | ServiceDelta
     | ServiceGone
     | ConfigState
@@ -234,6 +257,15 @@ def _body_to_avro(body: RegistryBody) -> dict[str, Any]:
                 "protect_threshold": body.protect_threshold,
                 "instances": [_instance_to_avro(i) for i in body.instances],
             }
+        case ServicePart(key=key):
+            return {
+                "group": key.group,
+                "service": key.service,
+                "protect_threshold": body.protect_threshold,
+                "part": body.part,
+                "parts": body.parts,
+                "instances": [_instance_to_avro(i) for i in body.instances],
+            }
         case ServiceGone(key=key):
             return {"group": key.group, "service": key.service}
         case ConfigState(key=item):
@@ -248,8 +280,15 @@ def _body_to_avro(body: RegistryBody) -> dict[str, Any]:
             return {"group": item.group, "data_id": item.data_id}
         case SyncStarted(reason=reason):
             return {"reason": reason}
-        case SyncCompleted(services=services, config_items=items):
-            return {"services": services, "config_items": items}
+        case SyncCompleted():
+            return {
+                "services": body.services,
+                "config_items": body.config_items,
+                "kept_services": [key._asdict() for key in body.kept_services],
+                "keeps_all_services": body.keeps_all_services,
+                "kept_items": [key._asdict() for key in body.kept_items],
+                "kept_item_groups": list(body.kept_item_groups),
+            }
         case NamespaceGone():
             return {}
         case Heartbeat(link=link, detail=detail):
@@ -276,6 +315,14 @@ def _body_from_avro(name: str, v: dict[str, Any]) -> RegistryBody:
                 instances=tuple(_instance_from_avro(i) for i in v["instances"]),
                 protect_threshold=v["protect_threshold"],
             )
+        case "ServicePart":
+            return ServicePart(
+                key=ServiceKey(v["group"], v["service"]),
+                instances=tuple(_instance_from_avro(i) for i in v["instances"]),
+                protect_threshold=v["protect_threshold"],
+                part=v["part"],
+                parts=v["parts"],
+            )
         case "Heartbeat":
             return Heartbeat(link=Link(v["link"]), detail=v["detail"])
         case "ServiceGone":
@@ -292,7 +339,14 @@ def _body_from_avro(name: str, v: dict[str, Any]) -> RegistryBody:
         case "SyncStarted":
             return SyncStarted(reason=v["reason"])
         case "SyncCompleted":
-            return SyncCompleted(services=v["services"], config_items=v["config_items"])
+            return SyncCompleted(
+                services=v["services"],
+                config_items=v["config_items"],
+                kept_services=tuple(ServiceKey(**key) for key in v["kept_services"]),
+                keeps_all_services=v["keeps_all_services"],
+                kept_items=tuple(ConfigKey(**key) for key in v["kept_items"]),
+                kept_item_groups=tuple(v["kept_item_groups"]),
+            )
         case "NamespaceGone":
             return NamespaceGone()
         case unknown:

@@ -12,6 +12,7 @@ from schemas.events import (
     NamespaceGone,
     ServiceDelta,
     ServiceGone,
+    ServicePart,
     ServiceState,
     SyncCompleted,
     SyncStarted,
@@ -47,6 +48,8 @@ def describe_body(body: RegistryBody) -> str:
             came = f"; with {_few([_instance(one) for one in upserts])}" if upserts else ""
             went = f"; without {_few([f'{one.ip}:{one.port}' for one in removals])}" if removals else ""
             return f"{_name(key)} has {count} now{came}{went}"
+        case ServicePart(key=key, instances=instances, part=part, parts=parts):
+            return f"{_name(key)}, part {part + 1} of {parts}: {_few([_instance(one) for one in instances])}"
         case ServiceGone(key=key):
             return f"{_name(key)} is gone"
         case ConfigState(key=key):
@@ -56,7 +59,10 @@ def describe_body(body: RegistryBody) -> str:
         case SyncStarted(reason=reason):
             return f"a keyframe begins: {reason}"
         case SyncCompleted():
-            return "a keyframe is complete"
+            kept = [_name(key) for key in body.kept_services] + ["all services"] * body.keeps_all_services
+            kept += [f"config item {key.group}@@{key.data_id}" for key in body.kept_items]
+            kept += [f"config items of {group}" for group in body.kept_item_groups]
+            return "a keyframe is complete" + (f"; kept as they were: {_few(kept)}" if kept else "")
         case NamespaceGone():
             return "the namespace is gone"
         case Heartbeat(link=link):
@@ -66,7 +72,7 @@ def describe_body(body: RegistryBody) -> str:
 def is_about(body: RegistryBody, key: ServiceKey) -> bool:
     """Whether an event tells of that service, or of all of them."""
     match body:
-        case ServiceState(key=other) | ServiceDelta(key=other) | ServiceGone(key=other):
+        case ServiceState(key=other) | ServicePart(key=other) | ServiceDelta(key=other) | ServiceGone(key=other):
             return other == key
         case NamespaceGone():
             return True

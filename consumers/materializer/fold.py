@@ -6,8 +6,9 @@ matter. Theory of operation, for one datacenter and namespace:
 - Events count only from the session with the highest epoch; those of an older one come from a listener that
   lost its tenure and does not know it yet.
 - A service's own events apply at once: they are facts. A keyframe (SyncStarted ... SyncCompleted) takes
-  nothing away before its end; then whatever it did not state is gone. Until a first keyframe is whole the
-  namespace has no content that may be published.
+  nothing away before its end; then whatever it did not state is gone, but for what its end names as kept. Until a
+  first keyframe is whole the namespace has no content that may be published.
+- A state in several records applies with its last part.
 - A hole in the sequence makes all namespaces of the session suspect until their next keyframes; so does a
   delta that does not amount to the count and digest it names.
 - The version moves at each event that changes content and at each operator's decision, and never else: it does not
@@ -39,6 +40,7 @@ from consumers.materializer.fold_state import (
 from consumers.materializer.folded_item import holds_resources
 from consumers.materializer.guard import Guard, Keyframe
 from consumers.materializer.service_events import ServiceEvents
+from consumers.materializer.unstated import gone_items, gone_services, next_part
 from schemas.events import (
     ConfigGone,
     ConfigState,
@@ -48,6 +50,7 @@ from schemas.events import (
     RegistryEvent,
     ServiceDelta,
     ServiceGone,
+    ServicePart,
     ServiceState,
     SyncCompleted,
     SyncStarted,
@@ -76,6 +79,7 @@ class Outcome(StrEnum):
 
 # Reading a member of an enumeration takes as long as five attributes, and every event does it several times.
 _APPLIED, _BLIND = Outcome.APPLIED, Link.BLIND
+_OF_A_SERVICE = ServiceDelta | ServiceState | ServicePart | ServiceGone
 
 
 class Fold:
@@ -147,7 +151,9 @@ class Fold:
                 outcome = self._refuse_name(error)
             except Exception as error:  # noqa: BLE001 - it costs this event, and what stood before stands
                 outcome = self._set_aside(event, error)
-                if namespace is not None and not isinstance(body, ServiceDelta | ServiceState | ServiceGone):
+                if namespace is not None and not isinstance(
+                    body, ServiceDelta | ServiceState | ServicePart | ServiceGone
+                ):
                     mend_claims(namespace, touched.resources)
             if touched.services or touched.resources:
                 if namespace is not None and namespace.complete:
@@ -207,11 +213,10 @@ class Fold:
             case ServiceDelta():
                 if not services.apply_delta(event, datacenter, namespace, body, touched.services):
                     outcome = Outcome.MISMATCH
-            case ServiceState(key=key):
-                if sync is not None:
-                    sync.states += 1
-                    sync.services.add(key)
-                services.apply_state(event, datacenter, namespace, body, touched.services)
+            case ServiceState():
+                self._apply_state(event, datacenter, namespace, body)
+            case ServicePart():
+                outcome = self._apply_part(event, datacenter, namespace, body)
             case ServiceGone(key=key):
                 if sync is not None:
                     sync.services.discard(key)
@@ -241,6 +246,28 @@ class Fold:
                     del datacenter.namespaces[event.namespace]
         return outcome
 
+    def _apply_state(
+        self, event: RegistryEvent, datacenter: DatacenterState, namespace: NamespaceState, body: ServiceState
+    ) -> None:
+        if namespace.sync is not None:
+            namespace.sync.states += 1
+            namespace.sync.services.add(body.key)
+        self._services.apply_state(event, datacenter, namespace, body, self._touched.services)
+
+    def _apply_part(
+        self, event: RegistryEvent, datacenter: DatacenterState, namespace: NamespaceState, body: ServicePart
+    ) -> Outcome:
+        """Applies a state with its last part; before that nothing of it counts."""
+        read, namespace.parted = next_part(namespace.parted, body), None
+        if read is None:
+            namespace.suspect = True
+            return Outcome.MISMATCH
+        if isinstance(read, ServiceState):
+            self._apply_state(event, datacenter, namespace, read)
+        else:
+            namespace.parted = read
+        return _APPLIED
+
     def _apply_item(
         self, event: RegistryEvent, namespace: NamespaceState, body: ConfigState, touched: Touched
     ) -> None:
@@ -262,12 +289,14 @@ class Fold:
         if sync is None or (sync.states, sync.config_states) != (body.services, body.config_items):
             namespace.suspect = True
             return Outcome.INCOMPLETE_KEYFRAME
-        namespace.suspect = sync.is_faulty
-        gone = namespace.services.keys() - sync.services
+        gone = gone_services(body, namespace.services.keys() - sync.services)
         self._services.remove_all(event, datacenter, namespace, gone, touched.services)
         sync.beginning.is_whole &= gone.isdisjoint(namespace.services)
-        for item in namespace.items.keys() - sync.configs:
+        for item in gone_items(body, namespace.items.keys() - sync.configs):
             remove_item(namespace, item, touched.resources)
+        # What it kept stands before it: there the fold must begin, and a fault in it is not healed.
+        keeps = not (namespace.services.keys() <= sync.services and namespace.items.keys() <= sync.configs)
+        namespace.suspect = sync.is_faulty or (namespace.suspect and keeps)
         if not namespace.complete:
             namespace.complete = True
             namespace.completed_at = event.observed_at
@@ -275,7 +304,7 @@ class Fold:
             touched.resources.update(namespace.claims)
         touched.add(namespace.faulted)
         namespace.faulted = Touched()
-        if any(item.is_stale for item in namespace.items.values()):
+        if keeps or any(item.is_stale for item in namespace.items.values()):
             sync.beginning.is_whole = False  # what such an item stated last stands before it
         namespace.keyframes.append(sync.beginning)
         reproduced = [n for n, one in enumerate(namespace.keyframes) if datacenter.guard.is_reproduced(one)]
@@ -309,7 +338,7 @@ def _change_session(datacenter: DatacenterState, topic: str, event: RegistryEven
     if event.epoch > datacenter.epoch:
         # Half a keyframe of the former session will never be completed.
         for namespace in datacenter.namespaces.values():
-            namespace.sync = None
+            namespace.sync = namespace.parted = None
         datacenter.session, datacenter.epoch, datacenter.topic = event.session, event.epoch, topic
         hole = event.sequence != 0
     elif event.sequence <= datacenter.sequence:
@@ -319,6 +348,6 @@ def _change_session(datacenter: DatacenterState, topic: str, event: RegistryEven
     if hole:
         for namespace in datacenter.namespaces.values():
             namespace.suspect = True
-            namespace.sync = None
+            namespace.sync = namespace.parted = None
     datacenter.sequence = event.sequence
     return None

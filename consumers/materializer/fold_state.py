@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from consumers.materializer.folded_item import FoldedItem, ResourceId
     from consumers.materializer.folded_service import FoldedService
     from consumers.materializer.guard import Guard, Keyframe, Lost
+    from consumers.materializer.unstated import PartedState
     from schemas.control import Decision
     from schemas.events import ConfigKey, InstanceKey, Namespace, ServiceKey, SessionId
 
@@ -82,6 +83,7 @@ class NamespaceState:
     gone: bool = False
     keyframes: list[Keyframe] = field(default_factory=list)
     sync: Sync | None = None
+    parted: PartedState | None = None
     faulted: Touched = field(default_factory=Touched)
 
     def note_fault(self, *, event_is_lost: bool = False) -> None:

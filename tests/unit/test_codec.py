@@ -31,6 +31,7 @@ from schemas.events import (
     ServiceDelta,
     ServiceGone,
     ServiceKey,
+    ServicePart,
     ServiceState,
     SessionId,
     SyncCompleted,
@@ -47,14 +48,18 @@ SERVICE = ServiceKey("DEFAULT_GROUP", "svc")
 BODIES: list[RegistryBody] = [
     SyncStarted(reason="session"),
     ServiceState(key=SERVICE, instances=(make(metadata={"k": "v"}),), protect_threshold=0.5),
+    ServicePart(key=SERVICE, instances=(make(metadata={"k": "v"}),), protect_threshold=0.5, part=1, parts=3),
     ServiceDelta(key=SERVICE, upserts=(make(),), removals=(InstanceKey("1.1.1.1", 1, "c"),), count=3, digest=9),
     ServiceGone(key=SERVICE),
     ConfigState(key=ConfigKey("g", "d"), content="text", content_type="yaml", md5="0"),
     ConfigGone(key=ConfigKey("g", "d")),
-    SyncCompleted(services=1, config_items=2),
+    SyncCompleted(
+        services=1, config_items=2, kept_services=(SERVICE,), keeps_all_services=True,
+        kept_items=(ConfigKey("g", "d"),), kept_item_groups=("ISTIO*",),
+    ),
     NamespaceGone(),
     Heartbeat(link=Link.BLIND, detail="gone"),
-]
+]  # fmt: skip
 
 
 def event(body: RegistryBody) -> RegistryEvent:
