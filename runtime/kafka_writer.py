@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
@@ -38,12 +38,22 @@ def lasting_producer(
     return make_producer(kafka, client_id, own)
 
 
+class LostRecord(NamedTuple):
+    """A record that Kafka refused for good, and librdkafka's name of the error."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    reason: str
+
+
 class KafkaWriter:
     """An idempotent producer with a bounded queue and a thread that serves its delivery reports.
 
     `write` never blocks: it answers False when the queue is full, and the caller tries again later. What was
     taken is kept until Kafka has it, however long it is away, and in order; only a fatal error loses it.
-    `on_delivered(bytes)` and `on_lost(reason)` are called on the writer's thread.
+    `on_delivered(bytes)` and `on_lost(record)` are called on the writer's thread.
     """
 
     def __init__(
@@ -55,7 +65,7 @@ class KafkaWriter:
         max_queued_bytes: int,
         supervisor: Supervisor,
         on_delivered: Callable[[int], None] | None = None,
-        on_lost: Callable[[str], None] | None = None,
+        on_lost: Callable[[LostRecord], None] | None = None,
     ) -> None:
         self._on_delivered = on_delivered
         self._on_lost = on_lost
@@ -100,7 +110,10 @@ class KafkaWriter:
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             if self._on_lost is not None:
-                self._on_lost(error.name())
+                lost = LostRecord(
+                    message.topic() or "", message.partition() or 0, message.key(), message.value(), error.name()
+                )
+                self._on_lost(lost)
         elif self._on_delivered is not None:
             self._on_delivered(len(message))
 

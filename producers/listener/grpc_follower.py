@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from producers.listener.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from producers.listener.watched import Watched
     from producers.nacos.connection import NacosConnection
@@ -22,57 +21,67 @@ if TYPE_CHECKING:
 class GrpcFollower:
     """Spreads services over connections; another one is opened when all are full.
 
-    `on_name_push` gets the pushes that are not about a service's instances.
+    `start` runs a part under supervision. `on_name_push` gets the pushes that are not about a service's instances.
     """
 
-    def __init__(self, watched: Watched, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, watched: Watched, start: Callable[[str, Callable[[], Awaitable[None]]], None]) -> None:
         self.on_name_push: Callable[[Envelope], None] = lambda _: None
         self._watched = watched
-        self._tasks = tasks
+        self._start = start
         self._shards: list[Subscriptions] = []
         self._shard_of: dict[ServiceKey, Subscriptions] = {}
 
+    @property
+    def followed(self) -> frozenset[ServiceKey]:
+        """Every service that it follows, those that are set aside included."""
+        return frozenset(self._shard_of)
+
+    @property
+    def refused(self) -> dict[ServiceKey, str]:
+        """The services that are set aside, with the reasons."""
+        return {key: reason for shard in self._shards for key, reason in shard.refused.reasons.items()}
+
     async def complete(self) -> None:
-        """Waits until every service was observed once."""
-        for shard in self._shards:
-            await shard.completed.wait()
+        """Waits until every service was observed once, or set aside."""
+        while pending := [shard for shard in self._shards if not shard.completed.is_set()]:
+            await pending[0].completed.wait()
 
     def links(self) -> list[tuple[Link, str]]:
         """How each connection is."""
-        return [(shard.link, shard.detail) for shard in self._shards]
+        return [shard.link for shard in self._shards]
 
-    async def add(self, keys: Iterable[ServiceKey]) -> None:
+    def follow(self, keys: Iterable[ServiceKey]) -> None:
         """Gives each service to the connection with the fewest."""
         new = [key for key in keys if key not in self._shard_of]
         wanted = math.ceil((len(self._shard_of) + len(new)) / self._watched.settings.services_per_connection)
         while len(self._shards) < max(1, wanted):
             shard = Subscriptions(self._watched, on_other=self._receive)
             self._shards.append(shard)
-            self._tasks.create_task(shard.run(), name=f"subscriptions-{self._watched.namespace}")
+            self._start("subscriptions", shard.run)
         shares: dict[Subscriptions, list[ServiceKey]] = {shard: [] for shard in self._shards}
         for key in new:
             shard = min(shares, key=lambda shard: len(shard.keys) + len(shares[shard]))
             shares[shard].append(key)
             self._shard_of[key] = shard
         for shard, share in shares.items():
-            await shard.add(share)
+            shard.add(share)
 
     async def ask(self, key: ServiceKey) -> tuple[Instance, ...] | None:
-        """The instances that subscribers are told of; None while the connection is down."""
+        """The instances that subscribers are told of; None while the connection is down. Raises NacosError."""
         shard = self._shard_of.get(key)
         info = await shard.ask(key) if shard is not None else None
         return None if info is None else info.hosts.instances
 
-    async def drop(self, key: ServiceKey) -> None:
+    def drop(self, key: ServiceKey) -> None:
         """Follows the service no longer."""
         shard = self._shard_of.pop(key, None)
         if shard is not None:
-            await shard.drop(key)
+            shard.drop(key)
 
-    async def listed(self, counts: Mapping[ServiceKey, Counts]) -> None:
+    def listed(self, counts: Mapping[ServiceKey, Counts]) -> None:
         """Nothing: instances are pushed."""
 
-    def listing_failed(self) -> None:
+    def listing_failed(self, reason: str) -> None:
         """Nothing: the connections know for themselves."""
 
     def removals_believed(self, key: ServiceKey) -> bool:

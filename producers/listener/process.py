@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from producers import metrics
+from producers.listener.event_log import EventLog
+from producers.listener.inspection import Inspection
 from producers.listener.namespace_view import NamespaceView
 from producers.listener.namespace_watch import NamespaceWatch
 from producers.listener.namespaces import Namespaces
+from producers.listener.ownership import Ownership
 from producers.listener.publication import Publication
 from producers.listener.quarantine import Quarantine
 from producers.listener.tenure import TenureKeeper
@@ -23,20 +27,20 @@ from runtime.kafka_writer import KafkaWriter
 from runtime.lifecycle import Readiness
 from runtime.supervision import Supervisor
 from schemas.avro_codec import codecs
-from schemas.events import Link, Namespace
 from schemas.topics import topics_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from producers.settings import ListenerSettings, NacosSettings
+    from runtime.kafka_writer import LostRecord
     from runtime.settings import KafkaSettings, TopicsSettings
     from schemas.avro_codec import SchemaRegistry
+    from schemas.events import Link, Namespace
 
 _log = structlog.get_logger()
 
 _FLUSH_S = 5.0
-_PAGE = 100
 
 
 class Listener:
@@ -61,6 +65,8 @@ class Listener:
         self._codecs = codecs(registry)
         self._readiness = Readiness()
         self._supervisor = Supervisor()
+        self._ownership = Ownership()
+        self._inspection: Inspection | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Runs until `stop` is set; what is queued for Kafka then gets 5 s.
@@ -94,7 +100,7 @@ class Listener:
             max_queued_records=self._settings.queue_records,
             max_queued_bytes=self._settings.queue_bytes,
             supervisor=self._supervisor,
-            on_lost=lambda reason: _on_loop(loop, self._lost, reason),
+            on_lost=lambda record: self._on_loop(loop, self._lost, record),
         )
         self._wire(cluster, writer, client_id)
         tenure = TenureKeeper(
@@ -102,15 +108,15 @@ class Listener:
             group=f"{self._settings.group}-{self._settings.datacenter}",
             client_id=client_id,
             supervisor=self._supervisor,
-            on_won=lambda partition, epoch: _on_loop(loop, self._won, partition, epoch),
-            on_lost=lambda partitions: _on_loop(loop, self._gave_up, partitions),
+            on_won=lambda partition, epoch: self._won(loop, partition, epoch),
+            on_lost=lambda partitions: self._gave_up(loop, partitions),
         )
         tenure.start()
         tasks = [
             self._supervisor.task("publication", self._publication.run),
             self._supervisor.task("search for namespaces", self._namespaces.run),
-            self._supervisor.task("listener metrics", self._namespaces.measure),
         ]
+        gauges = metrics.NamespaceGauges(self._settings.datacenter, self._namespaces.facts)
         try:
             await self._supervisor.wait(stop)
         finally:
@@ -118,6 +124,7 @@ class Listener:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            gauges.close()
             left = await asyncio.to_thread(writer.close, _FLUSH_S)
             if left:
                 _log.warning("stopped with events that Kafka does not have", events=left)
@@ -127,12 +134,11 @@ class Listener:
         quarantine = Quarantine(writer, self._codecs.quarantined, datacenter=datacenter, process=client_id)
         self._publication = Publication(
             settings=self._settings,
-            codec=self._codecs.registry_event,
+            log=EventLog(self._codecs.registry_event, writer, self._ownership, datacenter=datacenter),
             writer=writer,
             quarantine=quarantine,
             link_of=self._link_of,
         )
-        self._cluster = cluster
         self._namespaces = Namespaces(
             cluster=cluster,
             nacos=self._nacos,
@@ -146,88 +152,71 @@ class Listener:
                     nacos=self._nacos,
                     settings=self._settings,
                     quarantine=quarantine,
-                    changed=self._changed,
-                )
+                    changed=partial(self._changed, namespace),
+                ),
+                self._supervisor,
             ),
+            on_complete=lambda: self._readiness.met("nacos"),
             supervisor=self._supervisor,
         )
+        self._inspection = Inspection(cluster, self._namespaces, self._publication)
 
-    def _won(self, partition: int, epoch: int) -> None:
-        self._publication.open(partition, epoch)
-        self._namespaces.won(partition)
-        self._readiness.met("kafka")
+    def _won(self, loop: asyncio.AbstractEventLoop, partition: int, epoch: int) -> None:
+        """Called on the membership's thread: the session is opened when the event loop gets to it."""
+        self._ownership.win(partition, epoch)
+        self._on_loop(loop, self._open, partition, epoch)
 
-    def _gave_up(self, partitions: list[int]) -> None:
+    def _gave_up(self, loop: asyncio.AbstractEventLoop, partitions: list[int]) -> None:
+        """Called on the membership's thread: when it returns nothing more is written of these partitions."""
+        self._ownership.lose(partitions)
+        self._on_loop(loop, self._close, partitions)
+
+    def _open(self, partition: int, epoch: int) -> None:
+        if self._ownership.holds(partition, epoch):  # or it was lost again while the event loop was busy
+            self._publication.open(partition, epoch)
+            self._namespaces.won(partition)
+            self._readiness.met("kafka")
+
+    def _close(self, partitions: list[int]) -> None:
         for partition in partitions:
             self._publication.close(partition)
+            self._readiness.mark_fresh(_source(partition))
         self._namespaces.gave_up(partitions)
 
+    def _lost(self, record: LostRecord) -> None:
+        self._publication.lost(record)
+
     def _link_of(self, partition: int) -> tuple[Link, str]:
+        """Asked for with each heartbeat; `/readyz` says the same."""
+        stale = self._namespaces.stale_of(partition)
+        if stale:
+            self._readiness.mark_stale(_source(partition), stale)
+        else:
+            self._readiness.mark_fresh(_source(partition))
         return self._namespaces.link_of(partition)
 
-    def _lost(self, reason: str) -> None:
-        metrics.LOST.labels(self._settings.datacenter, reason).inc()
-        self._publication.restate("lost")
-
-    def _changed(self) -> None:
-        if all(watch.view.complete for watch in self._namespaces.watches.values()):
-            self._readiness.met("nacos")
-        self._publication.wake()
+    def _changed(self, namespace: Namespace) -> None:
+        self._namespaces.changed(namespace)
+        self._publication.changed(namespace)
 
     def _debug_services(self, query: Mapping[str, str]) -> Any:
-        """Called on the admin thread: reads only what the event loop replaces as a whole."""
-        namespace = Namespace(query.get("namespace", ""))
-        watch = self._namespaces.watches.get(namespace)
-        if watch is None:
-            return {
-                "nacos": self._cluster.version,
-                "namespaces": {ns: _summary(watch) for ns, watch in list(self._namespaces.watches.items())},
-                "partitions": {
-                    partition: {"session": tenure.session.id, "sequence": tenure.session.sequence}
-                    for partition, tenure in list(self._publication.tenures.items())
-                },
-            }
-        page = int(query.get("page", "1")) if query.get("page", "1").isdigit() else 1
-        services = sorted(watch.view.observed.items())
-        return {
-            "namespace": namespace,
-            **_summary(watch),
-            "page": page,
-            "pages": -(-len(services) // _PAGE),
-            "on_this_page": [
-                {
-                    "group": key.group,
-                    "service": key.service,
-                    "instances": len(known.visible),
-                    "disabled": len(known.hidden),
-                    "unhealthy": sum(not instance.healthy for instance in known.instances),
-                    "protect_threshold": known.protect_threshold,
-                }
-                for key, known in services[max(0, page - 1) * _PAGE : page * _PAGE]
-            ],
-        }
+        """Called on the admin thread."""
+        return {} if self._inspection is None else self._inspection.page(query)
+
+    def _on_loop(self, loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: Any) -> None:
+        """Has the event loop call this, in the order of these calls; a failure of it ends the process."""
+
+        def run() -> None:
+            try:
+                call(*args)
+            except Exception as error:  # noqa: BLE001 - nobody else hears of a callback's failure
+                self._supervisor.fail("partition handover", error)
+
+        try:
+            loop.call_soon_threadsafe(run)
+        except RuntimeError:
+            _log.info("event loop has ended", call=call.__name__)
 
 
-def _summary(watch: NamespaceWatch) -> dict[str, Any]:
-    link, detail = watch.link()
-    return {
-        "link": link,
-        "detail": detail,
-        "complete": watch.view.complete,
-        "services": len(watch.view.observed),
-        "config_items": len(watch.view.configs),
-        "not_published_yet": watch.view.dirty,
-    }
-
-
-def _on_loop(loop: asyncio.AbstractEventLoop, call: Any, *args: Any) -> None:
-    """Calls on the event loop and waits until it is done; returns at once when the loop has ended."""
-    done = asyncio.run_coroutine_threadsafe(_as_coroutine(call, *args), loop)
-    try:
-        done.result(timeout=10)
-    except TimeoutError:
-        done.cancel()
-
-
-async def _as_coroutine(call: Any, *args: Any) -> None:
-    call(*args)
+def _source(partition: int) -> str:
+    return f"partition {partition}"

@@ -1,7 +1,8 @@
 """Publishes what the views have and the log has not: keyframes, deltas, heartbeats.
 
 One loop on the event loop's thread does all the writing, so the order of a session's events is the order of
-its calls. It never waits for Kafka: a full queue ends the round, and what is observed meanwhile is coalesced.
+its calls. It never waits for Kafka: a full queue ends the turn, and what is observed meanwhile is coalesced. A
+turn works on the namespaces that changed, whatever the number of the others.
 """
 
 from __future__ import annotations
@@ -9,85 +10,60 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import structlog
-from confluent_kafka import KafkaException
 
 from producers import metrics
+from producers.listener.event_log import GaveUpError, QueueFullError
+from producers.listener.keyframes import Keyframes
+from producers.listener.restating import Restating
 from producers.listener.session import Session, keyframe_due
+from producers.listener.statements import Statements
 from producers.listener.watched import now_us
 from schemas.events import (
-    ConfigKey,
-    ConfigState,
     Datacenter,
     Heartbeat,
-    Link,
     Namespace,
     NamespaceGone,
-    RegistryBody,
-    ServiceState,
     SessionId,
     SyncCompleted,
     SyncStarted,
 )
-from schemas.topics import REGISTRY_EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from producers.listener.namespace_view import Difference, NamespaceView
+    from producers.listener.event_log import EventLog
+    from producers.listener.keyframes import Keyframe
+    from producers.listener.namespace_view import Kept, NamespaceView
     from producers.listener.quarantine import Quarantine
     from producers.settings import ListenerSettings
-    from runtime.kafka_writer import KafkaWriter
-    from schemas.avro_codec import AvroCodec
-    from schemas.events import RegistryEvent, ServiceKey
+    from runtime.kafka_writer import KafkaWriter, LostRecord
+    from schemas.events import Link
 
 _log = structlog.get_logger()
 
 _KEYFRAME_CHUNK = 200
-"""Services stated before pushes get their turn again."""
+"""Services stated before other namespaces and pushes get their turn."""
 _EVENTS_PER_TURN = 500
-"""Events written before the event loop reads pushes again."""
+"""Events of a namespace written before the others get their turn."""
 _FULL_QUEUE_PAUSE_S = 0.05
 _TURN_S = 0.002
 """Turns follow each other no faster: under load a turn takes what came in this time, when idle nothing waits."""
-
-
-class _QueueFullError(Exception):
-    """Kafka's client takes nothing more now."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Keyframe:
-    """A keyframe being laid: what remains, and the states written since it started.
-
-    The latter include what appeared meanwhile, because readers count every state in between.
-    """
-
-    reason: str
-    remaining: Iterator[ServiceKey | ConfigKey]
-    started: bool = False
-    services: int = 0
-    config_items: int = 0
-
-    def count(self, body: RegistryBody) -> None:
-        """An event was written."""
-        if self.started:
-            self.services += isinstance(body, ServiceState)
-            self.config_items += isinstance(body, ConfigState)
+_LONGEST_DETAIL = 1000
 
 
 @dataclass(slots=True, kw_only=True)
 class Tenure:
-    """A partition that is ours: its session, its namespaces' views, the keyframes being laid."""
+    """A partition that is ours: its session, its namespaces' views, its keyframes."""
 
     session: Session
     views: dict[Namespace, NamespaceView] = field(default_factory=dict)
-    keyframes: dict[Namespace, _Keyframe] = field(default_factory=dict)
-    framed: set[Namespace] = field(default_factory=set)
+    keyframes: Keyframes = field(default_factory=Keyframes)
+    restating: Restating = field(default_factory=Restating)
     gone: set[Namespace] = field(default_factory=set)
     deltas: int = 0
     framed_at: float = field(default_factory=time.monotonic)
@@ -101,21 +77,25 @@ class Publication:
         self,
         *,
         settings: ListenerSettings,
-        codec: AvroCodec[RegistryEvent],
+        log: EventLog,
         writer: KafkaWriter,
         quarantine: Quarantine,
         link_of: Callable[[int], tuple[Link, str]],
     ) -> None:
         self._settings = settings
-        self._codec = codec
+        self._log = log
         self._writer = writer
-        self._quarantine = quarantine
+        self._statements = Statements(log, quarantine)
         self._link_of = link_of
         self._wake = asyncio.Event()
+        self._due: dict[Namespace, None] = {}
+        self._tenure_of: dict[Namespace, Tenure] = {}
+        self._next_beat = 0.0
         self.tenures: dict[int, Tenure] = {}
 
     def open(self, partition: int, epoch: int) -> None:
         """A partition is ours: a new session begins."""
+        self._drop(partition)
         session = Session(
             datacenter=Datacenter(self._settings.datacenter),
             partition=partition,
@@ -123,37 +103,52 @@ class Publication:
             epoch=epoch,
         )
         self.tenures[partition] = Tenure(session=session)
+        self._next_beat = 0.0
         metrics.PARTITIONS.labels(self._settings.datacenter).set(len(self.tenures))
         _log.info("session opened", partition=partition, epoch=epoch, session=session.id)
-        self.wake()
+        self._wake.set()
 
     def close(self, partition: int) -> None:
         """The partition is no longer ours: nothing more is written for it."""
-        if self.tenures.pop(partition, None) is not None:
+        if self._drop(partition):
             _log.info("session closed", partition=partition)
         metrics.PARTITIONS.labels(self._settings.datacenter).set(len(self.tenures))
 
     def add(self, partition: int, view: NamespaceView) -> None:
         """A namespace of the partition is watched."""
-        self.tenures[partition].views[view.namespace] = view
+        tenure = self.tenures[partition]
+        tenure.views[view.namespace] = view
+        tenure.gone.discard(view.namespace)
+        self._tenure_of[view.namespace] = tenure
+        self.changed(view.namespace)
 
     def remove(self, partition: int, namespace: Namespace) -> None:
         """Nacos no longer has the namespace: says so, and forgets it."""
         tenure = self.tenures[partition]
         tenure.views.pop(namespace, None)
-        tenure.keyframes.pop(namespace, None)
-        tenure.framed.discard(namespace)
+        tenure.restating.forget(namespace)
+        self._turn_to(tenure.keyframes.forget(namespace))
         tenure.gone.add(namespace)
-        self.wake()
+        self.changed(namespace)
 
-    def restate(self, reason: str) -> None:
-        """The log may lack events of ours: every session lays keyframes from what is known."""
-        for tenure in self.tenures.values():
-            self._begin_keyframes(tenure, reason)
-        self.wake()
+    def changed(self, namespace: Namespace) -> None:
+        """There may be something to publish of the namespace."""
+        self._due[namespace] = None
+        self._wake.set()
 
-    def wake(self) -> None:
-        """There may be something to publish."""
+    def lost(self, record: LostRecord) -> None:
+        """Kafka refused a record for good: what readers lack without it is stated again, and nothing else."""
+        event = self._log.read_lost(record)
+        tenure = None if event is None else self.tenures.get(record.partition)
+        if event is None or tenure is None or tenure.session.id != event.session:
+            return
+        now = time.monotonic()
+        concerned = {*tenure.keyframes.spoiled_by(event.sequence)}
+        if not isinstance(event.body, Heartbeat):
+            concerned.add(event.namespace)
+        for namespace in concerned:
+            tenure.restating.schedule(namespace, now)
+        self._next_beat = 0.0
         self._wake.set()
 
     async def run(self) -> None:
@@ -169,131 +164,176 @@ class Publication:
             began = time.monotonic()
             self._wake.clear()
             try:
-                for tenure in list(self.tenures.values()):
-                    await self._publish(tenure)
-            except _QueueFullError:
+                self._beat(began)
+                await self._publish_due()
+            except QueueFullError:
                 await asyncio.sleep(_FULL_QUEUE_PAUSE_S)
-                self.wake()
+                self._wake.set()
             metrics.QUEUED.labels(self._settings.datacenter).set(self._writer.queued)
 
-    async def _publish(self, tenure: Tenure) -> None:
-        if time.monotonic() - tenure.beat_at >= self._settings.heartbeat_interval_s:
-            link, detail = self._link_of(tenure.session.partition)
-            self._write(tenure, Namespace(""), Heartbeat(link=link, detail=detail), now_us())
-            tenure.beat_at = time.monotonic()
-            self._consider_keyframes(tenure)
-        for namespace in list(tenure.gone):
-            self._write(tenure, namespace, NamespaceGone(), now_us())
-            tenure.gone.discard(namespace)
-        for namespace, view in list(tenure.views.items()):
-            if not view.complete:
+    def _drop(self, partition: int) -> bool:
+        tenure = self.tenures.pop(partition, None)
+        for namespace in () if tenure is None else (*tenure.views, *tenure.gone):
+            self._tenure_of.pop(namespace, None)
+        return tenure is not None
+
+    def _beat(self, now: float) -> None:
+        """Heartbeats of the partitions that are due, and keyframes."""
+        if now < self._next_beat:
+            return
+        interval_s = self._settings.heartbeat_interval_s
+        for tenure in list(self.tenures.values()):
+            for namespace in tenure.restating.due(now):
+                self._restate(tenure, namespace)
+            if now - tenure.beat_at < interval_s:
                 continue
-            if namespace not in tenure.framed and namespace not in tenure.keyframes:
-                view.forget_stated()
-                tenure.keyframes[namespace] = _Keyframe(reason="session", remaining=_everything(view))
-            while namespace in tenure.keyframes and self._is_ours(tenure):
-                self._lay(tenure, namespace, view)
-                await asyncio.sleep(0)
-                await self._write_differences(tenure, namespace, view)
-            await self._write_differences(tenure, namespace, view)
+            link, detail = self._link_of(tenure.session.partition)
+            try:
+                beat = Heartbeat(link=link, detail=detail[:_LONGEST_DETAIL])
+                self._log.write(tenure.session, Namespace(""), beat, now_us())
+            except GaveUpError:
+                continue
+            tenure.beat_at = now
+            self._consider_keyframes(tenure, now)
+        self._next_beat = min(
+            (min(tenure.beat_at + interval_s, tenure.restating.next_at) for tenure in self.tenures.values()),
+            default=now + interval_s,
+        )
 
-    async def _write_differences(self, tenure: Tenure, namespace: Namespace, view: NamespaceView) -> None:
-        push_to_event = metrics.PUSH_TO_EVENT.labels(self._settings.datacenter, metrics.namespace_label(namespace))
-        for written, difference in enumerate(view.differences(), start=1):
-            if not self._is_ours(tenure):
-                return
-            self._publish_difference(tenure, namespace, view, difference)
-            tenure.deltas += 1
-            push_to_event.observe((now_us() - difference.at) / 1e6)
-            if written % _EVENTS_PER_TURN == 0:
-                await asyncio.sleep(0)
+    async def _publish_due(self) -> None:
+        """Takes one turn for each namespace that changed; those with more to write come again."""
+        due, self._due = self._due, {}
+        while due:
+            namespace = next(iter(due))
+            tenure = self._tenure_of.get(namespace)
+            try:
+                is_done = tenure is None or await self._publish(tenure, namespace)
+            except GaveUpError:
+                is_done = True
+            except QueueFullError:
+                self._due = {**due, **self._due}
+                raise
+            del due[namespace]
+            if not is_done:
+                self.changed(namespace)
 
-    def _publish_difference(
-        self, tenure: Tenure, namespace: Namespace, view: NamespaceView, difference: Difference
-    ) -> None:
-        """Writes the event, and keeps the view and the keyframe in step with it."""
-        written = self._write(tenure, namespace, difference.body, difference.at)
-        view.publish(difference)
-        if not written:
-            self._quarantine.set_aside(
-                namespace,
-                difference.key,
-                reason="too_large",
-                detail=f"{difference.key}: more than a record of the log may hold",
-                value=type(difference.body).__name__,
-            )
-        elif (frame := tenure.keyframes.get(namespace)) is not None:
-            frame.count(difference.body)
+    async def _publish(self, tenure: Tenure, namespace: Namespace) -> bool:
+        """One turn of a namespace; whether nothing is left to write of it for now."""
+        if namespace in tenure.gone:
+            self._log.write(tenure.session, namespace, NamespaceGone(), now_us())
+            tenure.gone.discard(namespace)
+            self._tenure_of.pop(namespace, None)
+            return True
+        view, keyframes = tenure.views.get(namespace), tenure.keyframes
+        if view is None or not view.complete:
+            return True
+        if keyframes.is_missing(namespace):
+            view.forget_stated()
+            keyframes.begin(view, "session")
+        elif keyframes.of(namespace) is None and _knows_more(keyframes.kept(namespace), view):
+            keyframes.begin(view, "completed")
+        if keyframes.is_turn_of(namespace):
+            await self._lay(tenure, view)
+        elif keyframes.is_first_due(namespace):
+            return True  # of this session nothing is written before its keyframe, whose turn comes
+        return await self._write_differences(tenure, view) and not keyframes.is_turn_of(namespace)
 
-    def _lay(self, tenure: Tenure, namespace: Namespace, view: NamespaceView) -> None:
-        """States the next part of a keyframe; the last chunk completes it."""
-        frame = tenure.keyframes[namespace]
-        if not frame.started:
-            self._write(tenure, namespace, SyncStarted(reason=frame.reason), now_us())
-            frame.started = True
+    async def _lay(self, tenure: Tenure, view: NamespaceView) -> None:
+        """States the next part of a keyframe; the last part completes it."""
+        session, frame = tenure.session, tenure.keyframes.take_turn(view.namespace)
+        if frame.first is None:
+            first = session.sequence
+            self._log.write(session, view.namespace, SyncStarted(reason=frame.reason), now_us())
+            frame.first = first
         for _ in range(_KEYFRAME_CHUNK):
             key = next(frame.remaining, None)
             if key is None:
-                counts = SyncCompleted(services=frame.services, config_items=frame.config_items)
-                self._write(tenure, namespace, counts, now_us())
-                del tenure.keyframes[namespace]
-                tenure.framed.add(namespace)
-                metrics.KEYFRAMES.labels(self._settings.datacenter, frame.reason).inc()
+                self._complete(tenure, view, frame)
                 return
             statement = view.statement(key, now_us())
             if statement is None:
                 continue
             try:
-                self._publish_difference(tenure, namespace, view, statement)
-            except _QueueFullError:
+                await self._statements.write(session, view, tenure.keyframes, statement)
+            except QueueFullError:
                 frame.remaining = chain((key,), frame.remaining)
                 raise
+            if tenure.keyframes.of(view.namespace) is not frame:
+                return  # it was begun anew while a part waited for Kafka
 
-    def _consider_keyframes(self, tenure: Tenure) -> None:
-        if tenure.keyframes or not tenure.framed:
+    def _complete(self, tenure: Tenure, view: NamespaceView, frame: Keyframe) -> None:
+        kept, last = view.keep(), tenure.session.sequence
+        completed = SyncCompleted(
+            services=frame.services,
+            config_items=frame.config_items,
+            kept_services=kept.services,
+            keeps_all_services=kept.all_services,
+            kept_items=kept.items,
+            kept_item_groups=kept.item_groups,
+        )
+        if not self._log.write(tenure.session, view.namespace, completed, now_us()):
+            # Too many to name: nothing is taken away.
+            keeps_all = replace(
+                completed, kept_services=(), keeps_all_services=True, kept_items=(), kept_item_groups=("*",)
+            )
+            self._log.write(tenure.session, view.namespace, keeps_all, now_us())
+        self._turn_to(tenure.keyframes.complete(view.namespace, last, kept))
+        metrics.KEYFRAMES.labels(self._settings.datacenter, frame.reason).inc()
+
+    async def _write_differences(self, tenure: Tenure, view: NamespaceView) -> bool:
+        """Writes what differs; whether that is all."""
+        push_to_event = metrics.PUSH_TO_EVENT.labels(
+            self._settings.datacenter, metrics.namespace_label(view.namespace)
+        )
+        for written, difference in enumerate(view.differences(), start=1):
+            await self._statements.write(tenure.session, view, tenure.keyframes, difference)
+            tenure.deltas += 1
+            push_to_event.observe((now_us() - difference.at) / 1e6)
+            if written == _EVENTS_PER_TURN:
+                await asyncio.sleep(0)
+                return False
+        return True
+
+    def _consider_keyframes(self, tenure: Tenure, now: float) -> None:
+        if tenure.keyframes or not tenure.keyframes.laid:
             return
         due = keyframe_due(
             deltas=tenure.deltas,
             instances=sum(view.stated_instances for view in tenure.views.values()),
-            age_s=time.monotonic() - tenure.framed_at,
+            age_s=now - tenure.framed_at,
             min_events=self._settings.keyframe_min_events,
             max_age_s=self._settings.keyframe_max_age_s,
         )
-        if due:
-            self._begin_keyframes(tenure, "periodic")
+        if not due:
+            return
+        tenure.deltas, tenure.framed_at = 0, now
+        self._log.forget_limit()
+        for namespace in tenure.keyframes.laid:
+            tenure.views[namespace].try_unwritable()
+            self._begin(tenure, namespace, "periodic")
 
-    def _begin_keyframes(self, tenure: Tenure, reason: str) -> None:
-        for namespace in tenure.framed:
-            view = tenure.views[namespace]
-            tenure.keyframes[namespace] = _Keyframe(reason=reason, remaining=_everything(view))
-        tenure.deltas = 0
-        tenure.framed_at = time.monotonic()
+    def _begin(self, tenure: Tenure, namespace: Namespace, reason: str) -> None:
+        view = tenure.views.get(namespace)
+        if view is not None and view.complete:
+            tenure.keyframes.begin(view, reason)
+            self.changed(namespace)
 
-    def _write(self, tenure: Tenure, namespace: Namespace, body: RegistryBody, at: int) -> bool:
-        """Writes an event; False when it is too large for the log and was left out."""
-        event = tenure.session.event(namespace, body, at)
-        try:
-            taken = self._writer.write(
-                REGISTRY_EVENTS,
-                partition=tenure.session.partition,
-                key=namespace.encode(),
-                value=self._codec.encode(event),
-            )
-        except KafkaException as error:
-            if error.args[0].name() != "MSG_SIZE_TOO_LARGE":
-                raise
-            return False
-        if not taken:
-            raise _QueueFullError
-        tenure.session.taken()
-        metrics.EVENTS.labels(
-            self._settings.datacenter, metrics.namespace_label(namespace), type(body).__name__
-        ).inc()
-        return True
+    def _restate(self, tenure: Tenure, namespace: Namespace) -> None:
+        """An event of the namespace was lost: all is stated again, or that it is gone."""
+        if namespace in tenure.views:
+            self._begin(tenure, namespace, "lost")
+            return
+        tenure.gone.add(namespace)
+        self._tenure_of[namespace] = tenure
+        self.changed(namespace)
 
-    def _is_ours(self, tenure: Tenure) -> bool:
-        return self.tenures.get(tenure.session.partition) is tenure
+    def _turn_to(self, namespace: Namespace | None) -> None:
+        if namespace is not None:
+            self.changed(namespace)
 
 
-def _everything(view: NamespaceView) -> Iterator[ServiceKey | ConfigKey]:
-    return iter([*view.observed, *view.configs])
+def _knows_more(kept: Kept, view: NamespaceView) -> bool:
+    """Whether services or config items that a keyframe kept as a whole can be stated now."""
+    return (kept.all_services and not view.services_short) or any(
+        group not in view.unknown_item_groups for group in kept.item_groups
+    )

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from producers import metrics
-from producers.errors import NacosError
+from producers.errors import NacosError, NacosGarbageError, NacosRefusedError, NacosUnavailableError
 from producers.listener import observation as known
+from producers.listener.concurrently import for_each
+from producers.listener.refusals import Refusals
 from producers.listener.watched import new_backoff
 from producers.nacos import payload
-from producers.nacos.service_info import parse_hosts, parse_service_info
+from producers.nacos.service_info import named_service, parse_hosts, parse_service_info
 from schemas.events import Link, ServiceKey
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ _log = structlog.get_logger()
 
 _CONNECT_TIMEOUT_S = 30.0
 _GARBAGE_REMEMBERED_S = 30.0
+_LOOK_S = 1.0
+_MORE_ATTEMPTS = 2
+_ATTEMPT_PAUSE_S = 0.3
 
 
 class Subscriptions:
@@ -36,25 +41,28 @@ class Subscriptions:
 
     Any end of the connection leads to a new one, to another server where there is one, with resubscription and
     comparison. For a grace period after a reconnect nothing is removed: what a server does not list while it
-    loads from its peers is asked for again at the end of it, then of another server. `on_other` gets pushes that
-    are not about a service's instances. Runs on the event loop; stops by cancellation.
+    loads from its peers is asked for again at the end of it, then of another server. A service that the server
+    refuses, or whose messages can't be handled, is set aside and asked for again now and then; the others go on.
+    `on_other` gets pushes that are not about a service's instances. Runs on the event loop; stops by cancellation.
     """
 
     def __init__(self, watched: Watched, *, on_other: Callable[[Envelope], None]) -> None:
         self.keys: set[ServiceKey] = set()
         self.connection: NacosConnection | None = None
-        self.link = Link.BLIND
-        self.detail = "not connected yet"
         self.completed = asyncio.Event()
-        self.removals_believed_from = 0.0
+        self.refused: Refusals[ServiceKey] = Refusals()
+        self.server: Server | None = None
+        self._detail = "not connected yet"
         self._watched = watched
         self._pushes = metrics.PUSHES.labels(*watched.labels)
         self._on_other = on_other
-        self.server: Server | None = None
         self._redirected: Server | None = None
         self._subscribed: set[ServiceKey] = set()
+        self._dropped: set[ServiceKey] = set()
         self._pushed: set[ServiceKey] = set()
         self._withheld: set[ServiceKey] = set()
+        self._woken = asyncio.Event()
+        self._removals_believed_from = 0.0
         self._garbage_at = float("-inf")
         self._following = False
 
@@ -67,13 +75,12 @@ class Subscriptions:
                 cause = await self._connect_and_follow()
             except (NacosError, TimeoutError) as error:
                 cause = getattr(error, "cause", "timeout")
-                self.detail = str(error) or "no answer in time"
+                self._detail = str(error) or "no answer in time"
             finally:
                 self._following = False
                 if self.connection is not None:
                     await self.connection.close()
                     self.connection = None
-            self.link = Link.BLIND
             pause = backoff.pause_s(time.monotonic() - begun)
             metrics.RECONNECTS.labels(*self._watched.labels, cause).inc()
             _log.warning(
@@ -81,28 +88,58 @@ class Subscriptions:
                 namespace=self._watched.namespace,
                 server=self.server.url if self.server else None,
                 cause=cause,
-                detail=self.detail,
+                detail=self._detail,
                 retry_in_s=round(pause, 2),
             )
             await asyncio.sleep(pause)
 
     @property
+    def link(self) -> tuple[Link, str]:
+        """How the connection is, and why."""
+        connection = self.connection
+        if connection is None:
+            return Link.BLIND, self._detail
+        waiting = len(self.keys) - len(self._subscribed)
+        if not self._following:
+            return Link.DEGRADED, f"subscribing to {len(self.keys)} services at {connection.address}"
+        if self.refused:
+            return Link.DEGRADED, f"{len(self.refused)} services are set aside: {self.refused.first}"
+        if waiting > 0:
+            return Link.DEGRADED, f"{waiting} of {len(self.keys)} services are not subscribed to yet"
+        if time.monotonic() - self._garbage_at < _GARBAGE_REMEMBERED_S:
+            return Link.DEGRADED, f"garbage from {connection.address}"
+        return Link.LIVE, f"connected to {connection.address}"
+
+    @property
     def removals_believed(self) -> bool:
         """Whether what is missing now is gone."""
-        return time.monotonic() >= self.removals_believed_from
+        return time.monotonic() >= self._removals_believed_from
 
-    async def add(self, keys: Iterable[ServiceKey]) -> None:
-        """Follows these services too: at once when connected, else with the next connection.
-
-        One whose subscription fails is tried again every second.
-        """
+    def add(self, keys: Iterable[ServiceKey]) -> None:
+        """Follows these services too, as soon as it is connected."""
         new = set(keys) - self.keys
         self.keys |= new
-        if new and self.connection is not None and self._following:
-            await self._subscribe(self.connection, new)
+        self._dropped -= new
+        if new:
+            self.completed.clear()
+            self._woken.set()
+
+    def drop(self, key: ServiceKey) -> None:
+        """Follows the service no longer."""
+        self.keys.discard(key)
+        self.refused.settle(key)
+        self._withheld.discard(key)
+        if key in self._subscribed:
+            self._subscribed.discard(key)
+            self._dropped.add(key)
+            self._woken.set()
 
     async def ask(self, key: ServiceKey) -> ServiceInfo | None:
-        """Asks the server for a service once more, and observes the answer; None while not connected."""
+        """Asks the server for a service once more, and observes the answer; None while not connected.
+
+        Raises:
+            NacosError: the connection ended, or the server refuses.
+        """
         if self.connection is None or not self._following:
             return None
         self._pushed.discard(key)
@@ -111,15 +148,6 @@ class Subscriptions:
         )
         return self._take_answer(key, answer.get("serviceInfo"))
 
-    async def drop(self, key: ServiceKey) -> None:
-        """Follows the service no longer."""
-        self.keys.discard(key)
-        self._subscribed.discard(key)
-        if self.connection is not None and self._following:
-            await self.connection.request(
-                "SubscribeServiceRequest", _subscription(self._watched.namespace, key, subscribe=False)
-            )
-
     async def _connect_and_follow(self) -> str:
         """One connection from its beginning to its end; why it ended."""
         watched = self._watched
@@ -127,67 +155,100 @@ class Subscriptions:
         self._redirected = None
         self._pushed.clear()
         self._subscribed.clear()
-        if self.completed.is_set():
-            self.removals_believed_from = time.monotonic() + watched.settings.removal_grace_s
+        self._dropped.clear()
+        if watched.view.observed:
+            self._removals_believed_from = time.monotonic() + watched.settings.removal_grace_s
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             connection = await watched.cluster.connect(self.server, watched.namespace, self._receive)
         self.connection = connection
         watched.heard()
-        self.link, self.detail = Link.DEGRADED, f"subscribing to {len(self.keys)} services at {connection.address}"
-        while missing := self.keys - self._subscribed:  # more may be added meanwhile
-            await self._subscribe(connection, missing)
+        await self._subscribe(connection, self.refused)
+        await self._subscribe_waiting(connection)
         self._following = True
-        self.completed.set()
         watched.changed()
         _log.info("watching", namespace=watched.namespace, server=connection.address, services=len(self.keys))
         while not connection.ended.done():
-            self._judge_link(connection)
-            await asyncio.wait({connection.ended}, timeout=1.0)
-            if not connection.ended.done():
-                try:
-                    await self._catch_up(connection)
-                except NacosError as error:
-                    _log.warning("cannot catch up yet", namespace=watched.namespace, error=str(error))
+            await connection.wait_for(self._woken, timeout_s=_LOOK_S)
+            self._woken.clear()
+            if connection.ended.done():
+                break
+            try:
+                await self._catch_up(connection)
+            except NacosError as error:
+                _log.warning("cannot catch up yet", namespace=watched.namespace, error=str(error))
+                await connection.wait_for(asyncio.Event(), timeout_s=_LOOK_S)
+            self._raise_if_all_refused()
         return await self._heed(connection.ended.result())
 
+    async def _subscribe_waiting(self, connection: NacosConnection) -> None:
+        """Subscribes to what is new. What is refused is tried twice more: a refusal may be over in a moment."""
+        while waiting := [key for key in self.keys if key not in self._subscribed and key not in self.refused]:
+            await self._subscribe(connection, waiting)  # more may be added meanwhile
+            for _ in range(_MORE_ATTEMPTS):
+                passing = self.refused.passing(waiting)
+                if not passing:
+                    break
+                await asyncio.sleep(_ATTEMPT_PAUSE_S)
+                await self._subscribe(connection, passing)
+        self._raise_if_all_refused()
+        self.completed.set()
+
+    def _raise_if_all_refused(self) -> None:
+        """Leaves a server that refuses every service, and not for their names: another one may not."""
+        error = self.refused.refuse_all(self.keys)
+        if error is not None:
+            raise NacosUnavailableError(getattr(error, "cause", "refused"), str(error)) from error
+
     async def _catch_up(self, connection: NacosConnection) -> None:
-        """Subscribes to what could not be, and looks again at what removals were withheld of."""
-        if len(self._subscribed) < len(self.keys):
-            await self._subscribe(connection, self.keys - self._subscribed)
+        """Subscribes to what is new or was refused, and looks again at what removals were withheld of."""
+        for key in list(self._dropped):
+            self._dropped.discard(key)
+            await self._unsubscribe(connection, key)
+        if not self.completed.is_set() or len(self._subscribed) < len(self.keys):
+            await self._subscribe_waiting(connection)
+        if self.refused:
+            await self._subscribe(connection, self.refused.due(time.monotonic()))
         if self._withheld and self.removals_believed:
             await self._second_look()
 
     async def _heed(self, ending: Ending) -> str:
-        self.detail = f"the connection ended: {ending.cause}"
+        self._detail = f"the connection ended: {ending.cause}"
         if ending.redirect is not None:
             self._redirected = await self._watched.cluster.servers.at(*ending.redirect)
         return ending.cause
 
-    def _judge_link(self, connection: NacosConnection) -> None:
-        if time.monotonic() - self._garbage_at < _GARBAGE_REMEMBERED_S:
-            self.link, self.detail = Link.DEGRADED, f"garbage from {connection.address}"
-        else:
-            self.link, self.detail = Link.LIVE, f"connected to {connection.address}"
-
     async def _subscribe(self, connection: NacosConnection, keys: Iterable[ServiceKey]) -> None:
-        """Subscribes with bounded concurrency; the first fault ends it, and is raised as it is."""
-        waiting = iter(list(keys))
+        """Subscribes with bounded concurrency; what is refused is set aside.
 
-        async def worker() -> None:
-            for key in waiting:
-                answer = await connection.request(
-                    "SubscribeServiceRequest", _subscription(self._watched.namespace, key, subscribe=True)
-                )
+        Raises:
+            NacosUnavailableError: the connection ended.
+        """
+
+        async def subscribe(key: ServiceKey) -> None:
+            body = _subscription(self._watched.namespace, key, subscribe=True)
+            try:
+                answer = await connection.request("SubscribeServiceRequest", body)
+            except (NacosRefusedError, NacosGarbageError) as error:
+                self._set_aside(key, error)
+                return
+            if key in self.keys:
                 self._subscribed.add(key)
                 self._take_answer(key, answer.get("serviceInfo"))
 
-        # Not a TaskGroup: it would wrap the fault, and `run` would take a lost connection for a fault of ours.
-        workers = [asyncio.create_task(worker()) for _ in range(self._watched.settings.subscribe_concurrency)]
+        await for_each(keys, subscribe, at_once=self._watched.settings.subscribe_concurrency)
+
+    async def _unsubscribe(self, connection: NacosConnection, key: ServiceKey) -> None:
         try:
-            await asyncio.gather(*workers)
-        finally:
-            for task in workers:
-                task.cancel()
+            await connection.request(
+                "SubscribeServiceRequest", _subscription(self._watched.namespace, key, subscribe=False)
+            )
+        except (NacosRefusedError, NacosGarbageError) as error:
+            _log.info("cannot unsubscribe", namespace=self._watched.namespace, service=key, error=str(error))
+
+    def _set_aside(self, key: ServiceKey, error: Exception) -> None:
+        if key in self.keys:
+            is_news = self.refused.note(key, error, time.monotonic())
+            self._watched.leave_out(key, error, is_news=is_news)
 
     def _take_answer(self, key: ServiceKey, info: object) -> ServiceInfo | None:
         """Observes a subscription's answer, unless a push overtook it.
@@ -195,33 +256,46 @@ class Subscriptions:
         The answer is computed before the subscription is made, so any push is at least as new.
         """
         if key in self._pushed:
+            self.refused.settle(key)
             return None
-        return self._take(info)
+        return self._take(key, info)
 
     def _receive(self, message: Envelope) -> None:
         """A push, in the order of arrival."""
         match message.type:
             case "NotifySubscriberRequest":
                 self._pushes.inc()
-                parsed = self._take(message.body.get("serviceInfo"))
+                info = message.body.get("serviceInfo")
+                parsed = self._take(named_service(info), info)
                 if parsed is not None:
                     self._pushed.add(parsed.key)
             case payload.GARBAGE:
-                self._garbage_at = time.monotonic()
-                self._watched.garbage(str(message.body))
+                self._note_garbage(str(message.body))
             case _:
                 self._watched.heard()
                 self._on_other(message)
 
-    def _take(self, info: object) -> ServiceInfo | None:
-        taken = self._watched.take(info, removals_believed=self.removals_believed)
-        if taken is None:
-            self._garbage_at = time.monotonic()
+    def _take(self, key: ServiceKey | None, info: object) -> ServiceInfo | None:
+        """Observes what was said of a service; where that can't be handled the service is asked again."""
+        try:
+            if key is not None and key not in self.keys:
+                return None  # of a service that is not followed any more
+            parsed, withheld = self._watched.take(info, removals_believed=self.removals_believed, expected=key)
+        except Exception as error:  # noqa: BLE001 - whatever is in it, the next message is handled
+            if not isinstance(error, NacosGarbageError):
+                _log.exception("service_not_observed", namespace=self._watched.namespace, service=key)
+            self._note_garbage(str(error) or type(error).__name__)
+            if key is not None:
+                self._set_aside(key, error)
             return None
-        parsed, withheld = taken
+        self.refused.settle(parsed.key)
         if withheld:
             self._withheld.add(parsed.key)
         return parsed
+
+    def _note_garbage(self, detail: str) -> None:
+        self._garbage_at = time.monotonic()
+        self._watched.garbage(detail)
 
     async def _second_look(self) -> None:
         """After the grace period, asks again for what seemed to have lost instances.
@@ -229,11 +303,17 @@ class Subscriptions:
         Where there is another server, one that still has them is believed for another grace period.
         """
         for key in list(self._withheld):
-            if await self._is_held_elsewhere(key):
-                self.removals_believed_from = time.monotonic() + self._watched.settings.removal_grace_s
-                return
-            self._withheld.discard(key)
-            await self.ask(key)
+            try:
+                if await self._is_held_elsewhere(key):
+                    self._removals_believed_from = time.monotonic() + self._watched.settings.removal_grace_s
+                    return
+                self._withheld.discard(key)
+                await self.ask(key)
+            except NacosUnavailableError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it costs this service
+                self._withheld.discard(key)
+                self._set_aside(key, error)
 
     async def _is_held_elsewhere(self, key: ServiceKey) -> bool:
         """Whether another server has instances of ours that the connected one lacks."""

@@ -14,6 +14,7 @@ from producers.listener import observation as known
 from producers.listener.observation import NOTHING, Observation
 from producers.nacos.service_info import Hosts, parse_service_info
 from runtime.backoff import Backoff
+from schemas.events import ConfigKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from producers.nacos.cluster import NacosCluster
     from producers.nacos.service_info import ServiceInfo
     from producers.settings import ListenerSettings, NacosSettings
-    from schemas.events import ConfigKey, Namespace, ServiceKey
+    from schemas.events import Namespace, ServiceKey
 
 _log = structlog.get_logger()
 
@@ -42,8 +43,9 @@ def now_us() -> int:
 class Watched:
     """What everything that watches a namespace shares; used on the event loop only.
 
-    `changed` is called after each observation. `doubtful` holds services whose true state should be looked at
-    soon; `told` counts what was said of a service, so that an answer knows whether a push overtook it.
+    `changed` is called after each observation, and when the view may have become complete. `doubtful` holds the
+    services whose true state should be looked at soon; `told` counts what was said of a service, so that an answer
+    knows whether a push overtook it.
     """
 
     view: NamespaceView
@@ -70,19 +72,18 @@ class Watched:
         """Nacos said something."""
         self.heard_at = time.monotonic()
 
-    def take(self, info: Any, *, removals_believed: bool) -> tuple[ServiceInfo, bool] | None:
+    def take(self, info: Any, *, removals_believed: bool, expected: ServiceKey | None) -> tuple[ServiceInfo, bool]:
         """Observes a `serviceInfo` that was pushed or answered: what it said, and whether removals were withheld.
 
-        None for garbage, of which nothing is used.
+        Raises:
+            NacosGarbageError: it can't be read, or is of another service than expected; nothing of it is used.
         """
         at = now_us()
         self.heard()
-        try:
-            parsed = parse_service_info(info, self.view.stated_instances_of)
-        except NacosGarbageError as error:
-            self.garbage(str(error))
-            return None
+        parsed = parse_service_info(info, self.view.stated_instances_of)
         key = parsed.key
+        if key != expected:
+            raise NacosGarbageError(f"a serviceInfo of {key} in place of {expected}")
         self.set_aside(key, parsed.hosts)
         former = self.view.observed.get(key, NOTHING)
         after = known.pushed(former, parsed)
@@ -112,6 +113,15 @@ class Watched:
         self.view.forget(key, now_us())
         self.doubtful.pop(key, None)
         self.told.pop(key, None)
+        self.changed()
+
+    def leave_out(self, key: ServiceKey | ConfigKey, error: Exception, *, is_news: bool) -> None:
+        """The service or config item exists and can't be observed: the server refuses it, or tells nonsense."""
+        kind = "config item" if isinstance(key, ConfigKey) else "service"
+        if is_news:
+            metrics.REFUSALS.labels(*self.labels, kind.replace(" ", "_")).inc()
+            _log.warning("set_aside", namespace=self.namespace, kind=kind, key=key, reason=str(error))
+        self.view.leave_out(key, str(error))
         self.changed()
 
     def garbage(self, error: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
@@ -40,6 +41,7 @@ class NacosCluster:
         self._settings = settings
         self._http = NacosHttp(settings)
         self._api: NacosApi | None = None
+        self._detecting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         """Opens the HTTP client."""
@@ -62,12 +64,20 @@ class NacosCluster:
 
     async def api(self) -> NacosApi:
         """The HTTP interface in the servers' dialect; raises as `NacosHttp` does."""
-        if self._api is None:
-            self._api = await self._detect()
-            _log.info(
-                "nacos", version=self._api.version, mode=self._api.mode, forced=self._settings.mode != "auto"
-            )
-        return self._api
+        if self._api is not None:
+            return self._api
+        async with self._detecting:  # thousands of namespaces may ask at once
+            if self._api is None:
+                self._api = await self._detect()
+                _log.info(
+                    "nacos", version=self._api.version, mode=self._api.mode, forced=self._settings.mode != "auto"
+                )
+            return self._api
+
+    @property
+    def login(self) -> str:
+        """How the login stands, for operators."""
+        return self._http.credentials.state
 
     def forget_version(self) -> None:
         """The servers may have been replaced: asks again."""
@@ -83,6 +93,7 @@ class NacosCluster:
             server.grpc_address(settings.grpc_port_offset),
             self._channel_credentials() if with_tls else None,
             settings.tls.server_name or server.name,
+            server.grpc_authority(settings.grpc_port_offset),
         )
         connection = NacosConnection(
             endpoint,

@@ -8,11 +8,12 @@ cause, its owner opens another one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import grpc
 import grpc.aio
+import structlog
 
 from producers.errors import (
     NacosError,
@@ -22,11 +23,14 @@ from producers.errors import (
     NacosUnavailableError,
 )
 from producers.nacos.payload import GARBAGE, Envelope, decode, encode
+from runtime.supervision import is_cancellation_requested
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from producers.nacos.credentials import Credentials
+
+_log = structlog.get_logger()
 
 CLIENT_VERSION = "Nacos-Python-Client:v2.3.2"
 MAX_MESSAGE_BYTES = 128 * 1024 * 1024
@@ -43,6 +47,7 @@ _SERVER_STARTING = 300
 _NOT_REGISTERED = 301
 _FORBIDDEN = 403
 _SETUP_PATIENCE_S = 5.0
+_HIGHEST_PORT = 65_535
 
 Module = Literal["naming", "config"]
 
@@ -55,16 +60,18 @@ class Ending(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """Where a server speaks gRPC, and with which proofs; no TLS means plaintext."""
+    """A server's gRPC address, its name for proxies (`authority`) and certificates; no TLS means plaintext."""
 
     address: str
     tls: grpc.ChannelCredentials | None = None
     server_name: str | None = None
+    authority: str = ""
 
     def channel(self) -> grpc.aio.Channel:
         """A channel of its own."""
         if self.tls is None:
-            return grpc.aio.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
+            authority = (("grpc.default_authority", self.authority),) if self.authority else ()
+            return grpc.aio.insecure_channel(self.address, options=(*_CHANNEL_OPTIONS, *authority))
         name = (("grpc.ssl_target_name_override", self.server_name),) if self.server_name else ()
         return grpc.aio.secure_channel(self.address, self.tls, options=(*_CHANNEL_OPTIONS, *name))
 
@@ -73,8 +80,9 @@ class NacosConnection:
     """A set-up connection for one namespace and module.
 
     `on_push` is called on the event loop with the type and body of each server request that is not about the
-    connection itself, after it was acknowledged, and with `GARBAGE`; it must not block. `ended` is done when the
-    connection is over. `abilities` is what the server says that it can do.
+    connection itself, after it was acknowledged, and with `GARBAGE` for a message that can't be read or that
+    `on_push` raised for; it must not block. Such a message costs itself only. `ended` is done when the connection
+    is over, whatever ended it. `abilities` is what the server says that it can do.
     """
 
     def __init__(
@@ -97,6 +105,7 @@ class NacosConnection:
         self._channel = endpoint.channel()
         self._unary = self._channel.unary_unary("/Request/request")
         self._stream: Any = None
+        self._calls: set[Any] = set()
         self._set_up = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -116,7 +125,7 @@ class NacosConnection:
                 "labels": {"source": "sdk", "module": self._module},
                 "abilityTable": {"fuzzyWatch": True},
             }
-            await self._stream.write(encode("ConnectionSetupRequest", setup))
+            await self._write(encode("ConnectionSetupRequest", setup))
             self._tasks.append(asyncio.create_task(self._read(), name=f"nacos-read-{self.address}"))
             await self._wait_until_set_up(negotiates=bool(check.get("supportAbilityNegotiation")))
             self._tasks.append(asyncio.create_task(self._check_health(), name=f"nacos-health-{self.address}"))
@@ -130,16 +139,22 @@ class NacosConnection:
     ) -> dict[str, Any]:
         """Sends a request and returns the body of its answer; one that is forbidden leads to one new login.
 
+        The end of the connection is an error like others: only a task that was cancelled gets CancelledError.
+
         Raises:
-            NacosUnavailableError: no answer in time, or the server is starting or does not know us.
+            NacosUnavailableError: no answer in time, the connection ended, the server is starting or has no record
+                of this connection.
             NacosForbiddenError: not even a new token lets us in.
             NacosRefusedError: any other result than success.
+            NacosGarbageError: the answer is unreadable, or the request can't be encoded.
         """
         credentials = self._credentials
         token = await credentials.token() if credentials else None
         answer = await self._call(type_name, body, token, timeout_s)
         if _code(answer) == _FORBIDDEN and credentials is not None and token is not None:
-            answer = await self._call(type_name, body, await credentials.renew(token), timeout_s)
+            renewed = await credentials.renew(token)
+            if renewed != token:
+                answer = await self._call(type_name, body, renewed, timeout_s)
         code = _code(answer)
         if answer.get("resultCode") == 200:
             return answer
@@ -151,8 +166,18 @@ class NacosConnection:
             raise NacosUnavailableError(cause, f"{self.address} {answer.get('message')}")
         raise NacosRefusedError(type_name, code, str(answer.get("message")))
 
+    async def wait_for(self, event: asyncio.Event, *, timeout_s: float) -> bool:
+        """Waits for the event, the end of the connection, or so long; whether one of the former two came."""
+        waiting = asyncio.ensure_future(event.wait())
+        either: set[asyncio.Future[Any]] = {waiting, self.ended}
+        try:
+            done, _ = await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        return bool(done)
+
     async def close(self) -> None:
-        """Ends the connection, its tasks included."""
+        """Ends the connection, its tasks included; calls that wait for an answer raise NacosUnavailableError."""
         self._end(Ending("closed"))
         for task in self._tasks:
             task.cancel()
@@ -164,24 +189,58 @@ class NacosConnection:
     async def _call(
         self, type_name: str, body: dict[str, Any], token: str | None, timeout_s: float
     ) -> dict[str, Any]:
-        headers = {"accessToken": token} if token else None
+        if self.ended.done():
+            raise self._gone()
+        data = encode(type_name, body, {"accessToken": token} if token else None)
+        call = None
         try:
-            data = await self._unary(encode(type_name, body, headers), timeout=timeout_s)
+            call = self._unary(data, timeout=timeout_s)
+            self._calls.add(call)
+            answer = await call
         except grpc.aio.AioRpcError as error:
             reason = error.details() if error.code() is grpc.StatusCode.UNAVAILABLE else error.code().name
             raise NacosUnavailableError("rpc_failed", f"{self.address} {reason}") from error
-        return decode(data).body
+        except asyncio.CancelledError as error:
+            # Closing a channel cancels its calls, and gRPC raises that in the tasks that wait for them.
+            if is_cancellation_requested():
+                raise
+            raise self._gone() from error
+        except grpc.aio.UsageError as error:  # the channel is closed already
+            raise self._gone() from error
+        finally:
+            self._calls.discard(call)
+        return decode(answer).body
+
+    async def _write(self, data: bytes) -> None:
+        """Writes to the stream; raises NacosUnavailableError once that is over."""
+        try:
+            await self._stream.write(data)
+        except grpc.aio.AioRpcError as error:
+            raise NacosUnavailableError(f"stream_{error.code().name.lower()}", self.address) from error
+        except asyncio.CancelledError as error:
+            if is_cancellation_requested():
+                raise
+            raise self._gone() from error
+        except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
+            raise self._gone() from error
+
+    def _gone(self) -> NacosUnavailableError:
+        why = self.ended.result().cause if self.ended.done() else "its calls were cancelled"
+        return NacosUnavailableError("connection_ended", f"{self.address} {why}")
 
     def _end(self, ending: Ending) -> None:
+        """The connection is over: what waits for an answer is told at once."""
         if not self.ended.done():
             self.ended.set_result(ending)
+            for call in list(self._calls):
+                call.cancel()
 
     async def _wait_until_set_up(self, *, negotiates: bool) -> None:
         if negotiates:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._set_up.wait(), _SETUP_PATIENCE_S)
+            await self.wait_for(self._set_up, timeout_s=_SETUP_PATIENCE_S)
+            if self._set_up.is_set():
                 return
-            raise NacosUnavailableError("setup_timeout", self.address)
+            raise self._gone() if self.ended.done() else NacosUnavailableError("setup_timeout", self.address)
         # Servers before 2.3 say nothing: they are asked until they know the connection.
         for _ in range(50):
             try:
@@ -195,46 +254,70 @@ class NacosConnection:
         raise NacosUnavailableError("setup_timeout", self.address)
 
     async def _read(self) -> None:
-        """Decodes, acknowledges and hands on; nothing here waits for anything but the server."""
+        """Decodes, acknowledges and hands on until the stream is over; nothing here waits for anything else.
+
+        However this task ends, the connection ends with it.
+        """
+        cause = "reader_failed"
         try:
             while (data := await self._stream.read()) is not grpc.aio.EOF:
-                try:
-                    message = decode(data)
-                except NacosGarbageError as error:
-                    self._on_push(Envelope(GARBAGE, {"error": str(error), "server": self.address}))
-                    continue
-                await self._answer(message)
-            self._end(Ending("stream_ended"))
+                await self._handle(data)
+            cause = "stream_ended"
         except grpc.aio.AioRpcError as error:
-            self._end(Ending(f"stream_{error.code().name.lower()}"))
+            cause = f"stream_{error.code().name.lower()}"
+        except NacosUnavailableError as error:
+            cause = error.cause
         except asyncio.CancelledError:
-            self._end(Ending("closed"))
-            raise
+            cause = "stream_cancelled"
+            if is_cancellation_requested():
+                raise
+        except Exception:  # noqa: BLE001 - the connection ends with its reader, whatever that met
+            _log.exception("nacos_reader_failed", server=self.address)
+        finally:
+            self._end(Ending(cause))
 
-    async def _answer(self, message: Envelope) -> None:
-        if message.type == "SetupAckRequest":
-            table = message.body.get("abilityTable")
-            self.abilities = {str(k): v is True for k, v in table.items()} if isinstance(table, dict) else {}
-            self._set_up.set()
+    async def _handle(self, data: bytes) -> None:
+        """One message; whatever is in it, the next one is read. Raises NacosUnavailableError as `_write`."""
+        try:
+            message = decode(data)
+            if message.type == "SetupAckRequest":
+                table = message.body.get("abilityTable")
+                self.abilities = {str(k): v is True for k, v in table.items()} if isinstance(table, dict) else {}
+                self._set_up.set()
+                return
+            answer = {"resultCode": 200, "requestId": message.body.get("requestId")}
+            acknowledgement = encode(message.type.removesuffix("Request") + "Response", answer)
+        except NacosGarbageError as error:
+            self._hand_on(Envelope(GARBAGE, {"error": str(error), "server": self.address}))
             return
-        answer = {"resultCode": 200, "requestId": message.body.get("requestId")}
-        await self._stream.write(encode(message.type.removesuffix("Request") + "Response", answer))
+        await self._write(acknowledgement)
         match message.type:
             case "ClientDetectionRequest":
                 pass
             case "ConnectResetRequest":
                 self._end(Ending("connect_reset", _redirect(message.body)))
             case _:
-                self._on_push(message)
+                self._hand_on(message)
+
+    def _hand_on(self, message: Envelope) -> None:
+        try:
+            self._on_push(message)
+        except Exception as error:  # noqa: BLE001 - it costs this message
+            _log.exception("nacos_push_failed", server=self.address, type=message.type)
+            if message.type != GARBAGE:
+                detail = f"a {message.type!r:.80} that can't be handled: {type(error).__name__}: {error}"
+                self._hand_on(Envelope(GARBAGE, {"error": detail, "server": self.address}))
 
     async def _check_health(self) -> None:
-        while True:
-            await asyncio.sleep(HEALTH_CHECK_INTERVAL_S)
-            try:
+        cause = "health_check"
+        try:
+            while True:
+                await asyncio.sleep(HEALTH_CHECK_INTERVAL_S)
                 await self.request("HealthCheckRequest", {}, timeout_s=HEALTH_CHECK_TIMEOUT_S)
-            except NacosError as error:
-                self._end(Ending("health_check" if error.cause == "rpc_failed" else error.cause))
-                return
+        except NacosError as error:
+            cause = "health_check" if error.cause == "rpc_failed" else error.cause
+        finally:
+            self._end(Ending(cause))
 
 
 def _code(answer: dict[str, Any]) -> int:
@@ -243,8 +326,8 @@ def _code(answer: dict[str, Any]) -> int:
 
 
 def _redirect(body: dict[str, Any]) -> tuple[str, int] | None:
-    """Where a ConnectResetRequest sends us: the main port of another server, as text."""
+    """The main address and port of the server that a ConnectResetRequest names, if it names one."""
     address, port = body.get("serverIp"), str(body.get("serverPort") or "")
-    if not isinstance(address, str) or not address or not port.isdigit():
+    if not isinstance(address, str) or not address or not re.fullmatch(r"[0-9]{1,5}", port):
         return None
-    return address, int(port)
+    return (address, int(port)) if 1 <= int(port) <= _HIGHEST_PORT else None

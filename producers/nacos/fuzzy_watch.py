@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from producers.nacos.names import is_name
 from schemas.events import ServiceKey
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class FuzzyWatch:
         for entry in entries:
             namespace, _, rest = str(entry.get("serviceKey", "")).partition("@@")
             group, _, service = rest.partition("@@")
-            if namespace != self.namespace or not group or not service:
+            if namespace != self.namespace or not is_name(group) or not is_name(service):
                 continue
             key = ServiceKey(group, service)
             if entry.get("changedType") == "DELETE_SERVICE":

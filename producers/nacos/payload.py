@@ -22,12 +22,19 @@ class Envelope(NamedTuple):
 
 
 def encode(type_name: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> bytes:
-    """The bytes of a message."""
+    """The bytes of a message.
+
+    Raises:
+        NacosGarbageError: something in it is no Unicode, as in a name that a server stated.
+    """
     payload = Payload()
-    payload.metadata.type = type_name
-    if headers:
-        payload.metadata.headers.update(headers)
-    payload.body.value = orjson.dumps(body)
+    try:
+        payload.metadata.type = type_name
+        if headers:
+            payload.metadata.headers.update(headers)
+        payload.body.value = orjson.dumps(body)
+    except (TypeError, ValueError) as error:
+        raise NacosGarbageError(f"a {type_name!r:.80} that can't be encoded: {error}") from error
     return payload.SerializeToString()
 
 

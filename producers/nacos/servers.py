@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 _RESOLVED_FOR_S = 10.0
 _DEFAULT_PORT = 8848
+_PORTS_OF_SCHEMES = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """One server: where it is, and the name that it goes by, which is what its certificate holds."""
+    """One server: its address, and its name in the settings, which certificates and ingresses know it by."""
 
     scheme: str
     address: str
@@ -31,13 +32,21 @@ class Server:
     @property
     def url(self) -> str:
         """The start of its HTTP URLs."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{_bracketed(self.address)}:{self.port}"
+
+    @property
+    def host(self) -> str:
+        """The Host header of HTTP requests: an ingress in front of several servers knows them by name."""
+        name = _bracketed(self.name)
+        return name if self.port == _PORTS_OF_SCHEMES[self.scheme] else f"{name}:{self.port}"
 
     def grpc_address(self, offset: int) -> str:
-        """Where it speaks gRPC."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{host}:{self.port + offset}"
+        """The address and port of its gRPC."""
+        return f"{_bracketed(self.address)}:{self.port + offset}"
+
+    def grpc_authority(self, offset: int) -> str:
+        """The authority of its gRPC."""
+        return f"{_bracketed(self.name)}:{self.port + offset}"
 
 
 class ServerList:
@@ -79,6 +88,10 @@ class ServerList:
             if (server.address, server.port) == (address, port):
                 return server
         return replace(servers[0], address=address, port=port)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _parse(url: str) -> Server:

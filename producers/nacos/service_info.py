@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
-from sys import intern
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from producers.errors import NacosGarbageError
+from producers.nacos.names import is_name
 from schemas.digests import instance_digest
 from schemas.events import Instance, InstanceKey, ServiceKey, shared_port
 
@@ -60,22 +60,27 @@ def parse_service_info(
     """
     if not isinstance(value, dict):
         raise NacosGarbageError(f"serviceInfo is a {type(value).__name__}")
-    name, group = value.get("name"), value.get("groupName")
+    key = named_service(value)
     hosts = value.get("hosts") or []
-    if not isinstance(name, str) or not name or not isinstance(hosts, list):
-        raise NacosGarbageError(f"serviceInfo without a name or hosts: {shown(value)}")
-    if "@@" in name:  # 1.x style: group@@service in one
-        group, name = name.split("@@", 1)
-    if not isinstance(group, str) or not group:
-        group = "DEFAULT_GROUP"
-    if not _is_utf8(name, group):
-        raise NacosGarbageError(f"a service whose name is no text: {name!r:.200}")
-    key = ServiceKey(group, name)
+    if key is None or not isinstance(hosts, list):
+        raise NacosGarbageError(f"serviceInfo without a usable name or hosts: {shown(value)}")
     return ServiceInfo(
         key=key,
         hosts=parse_hosts(hosts, known_of(key) if known_of else {}),
         protected=value.get("reachProtectionThreshold") is True,
     )
+
+
+def named_service(info: Any) -> ServiceKey | None:
+    """The service that a `serviceInfo` names; None for one that names none that can be used."""
+    if not isinstance(info, dict):
+        return None
+    name, group = info.get("name"), info.get("groupName")
+    if isinstance(name, str) and "@@" in name:  # 1.x style: group@@service in one
+        group, name = name.split("@@", 1)
+    if not isinstance(group, str) or not group:
+        group = "DEFAULT_GROUP"
+    return ServiceKey(group, name) if is_name(name) and is_name(group) else None
 
 
 def parse_hosts(hosts: Iterable[Any], known: Mapping[InstanceKey, Instance] = MappingProxyType({})) -> Hosts:
@@ -102,6 +107,14 @@ def parse_hosts(hosts: Iterable[Any], known: Mapping[InstanceKey, Instance] = Ma
     return Hosts(instances=tuple([found[key] for key in sorted(found)]), bad=tuple(bad))
 
 
+def _read(host: Any) -> Instance | BadInstance:
+    """As `parse_instance`; an exception costs this instance."""
+    try:
+        return parse_instance(host)
+    except Exception as error:  # noqa: BLE001 - a server may say anything
+        return BadInstance(reason="internal_fault", detail=f"{type(error).__name__}: {error!s:.200}", host=host)
+
+
 def _recognise(host: Any, known: Mapping[InstanceKey, Instance]) -> Instance | None:
     """The known instance that this is, unchanged; None when it has to be read."""
     try:
@@ -120,14 +133,6 @@ def _recognise(host: Any, known: Mapping[InstanceKey, Instance]) -> Instance | N
     return None
 
 
-def _read(host: Any) -> Instance | BadInstance:
-    """As `parse_instance`; whatever it raises costs this instance only."""
-    try:
-        return parse_instance(host)
-    except Exception as error:  # noqa: BLE001
-        return BadInstance(reason="internal_fault", detail=f"{type(error).__name__}: {error}", host=host)
-
-
 def parse_instance(host: Any) -> Instance | BadInstance:
     """One instance of a `hosts` list, or why it can't be used."""
     if not isinstance(host, dict):
@@ -137,7 +142,7 @@ def parse_instance(host: Any) -> Instance | BadInstance:
         return _bad("bad_ip", host)
     if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
         return _bad("bad_port", host)
-    if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+    if not isinstance(weight, int | float) or not 0 <= weight <= sys.float_info.max:
         return _bad("bad_weight", host)
     metadata = host.get("metadata") or {}
     if not isinstance(metadata, dict):
@@ -154,12 +159,12 @@ def parse_instance(host: Any) -> Instance | BadInstance:
         texts = "".join((ip, cluster, *metadata, *metadata.values()))
     if len(texts) > MAX_METADATA_BYTES:
         return _bad("metadata_too_long", host)
-    if not texts.isascii() and not _is_utf8(texts):
+    if not texts.isascii() and not _is_unicode(texts):
         return _bad("bad_text", host)
     return Instance(
         ip=ip.strip(),
         port=shared_port(port),
-        cluster=intern(cluster),
+        cluster=sys.intern(cluster),
         weight=float(weight),
         healthy=host.get("healthy") is True,
         enabled=host.get("enabled") is not False,
@@ -180,13 +185,14 @@ def shown(value: Any, limit: int = 200) -> str:
         return str(value)[:limit]
     except RecursionError:
         return f"a {type(value).__name__} that is nested too deep"
+    except ValueError:  # an integer of thousands of digits
+        return f"a {type(value).__name__} that is too long"
 
 
-def _is_utf8(*texts: str) -> bool:
-    """JSON may smuggle in half a surrogate pair, which neither Avro nor protobuf can write."""
+def _is_unicode(text: str) -> bool:
+    """JSON may hold half a surrogate pair, which neither Avro nor protobuf can write."""
     try:
-        for text in texts:
-            text.encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
     return True

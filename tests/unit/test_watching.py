@@ -133,8 +133,13 @@ def test_namespaces_beyond_a_number_share_a_label() -> None:
 
 def test_lists_with_garbage_in_them_yield_what_is_sound() -> None:
     """Entries without names, clusters that are none, thresholds out of range."""
-    names = counted_services([{"name": "a", "groupName": "g", "ipCount": "x"}, {"name": "", "groupName": "g"}, {}])
-    assert list(names) == [ServiceKey("g", "a")]
+    odd = [
+        {"name": "", "groupName": "g"},
+        {"name": "\ud800", "groupName": "g"},
+        {"name": "x" * 2000, "groupName": "g"},
+    ]
+    names, unusable = counted_services([{"name": "a", "groupName": "g", "ipCount": "x"}, *odd, {}])
+    assert (list(names), unusable) == ([ServiceKey("g", "a")], 4)
     entries = [
         {"serviceName": "a", "groupName": "g", "protectThreshold": 7, "clusterMap": {"c": {"hosts": [host(), 5]}}},
         {"serviceName": "b", "groupName": "g", "clusterMap": [1]},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import httpx
 import orjson
@@ -11,6 +11,7 @@ import orjson
 from producers.errors import (
     NacosForbiddenError,
     NacosGarbageError,
+    NacosLoginError,
     NacosRefusedError,
     NacosUnavailableError,
 )
@@ -28,11 +29,21 @@ _UNKNOWN_PATH = frozenset({httpx.codes.NOT_FOUND, httpx.codes.GONE, httpx.codes.
 _REFUSED = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
 _BROKEN_STATUS = "illegal status line"
 """What Nacos 2.3.2 answers to a wrong password is `HTTP/1.1 0`."""
+_UNAVAILABLE = frozenset({httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT})
+"""A server that is still starting, or a proxy that can't reach one."""
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
+_MAX_TOKEN_LENGTH = 16 * 1024
+
+
+class Answer(NamedTuple):
+    """An answer's JSON, and the server that gave it."""
+
+    json: Any
+    server: Server
 
 
 class NacosHttp:
-    """Asks the cluster's servers in turn until one answers.
+    """Asks the cluster's servers in turn until one answers; where one fails in itself (5xx), the next is asked.
 
     Every call raises `NacosUnavailableError` when none does, `NacosForbiddenError` when none lets us in even
     with a new token, `NacosRefusedError` for other errors, `NacosGarbageError` when the answer is no JSON.
@@ -58,80 +69,103 @@ class NacosHttp:
 
     async def get(self, path: str, params: dict[str, Any], *, server: Server | None = None) -> Any:
         """The JSON that the path answers; asks only `server`, if given."""
-        response = await self.get_response(path, params, server=server)
-        try:
-            return orjson.loads(response.content)
-        except ValueError as error:
-            raise NacosGarbageError(f"GET {path} is not JSON: {response.text[:200]!r}") from error
+        return (await self.get_answer(path, params, server=server)).json
 
-    async def get_response(
-        self, path: str, params: dict[str, Any], *, server: Server | None = None
-    ) -> httpx.Response:
-        """The whole successful answer; a 401 or 403 leads to one new login."""
+    async def get_answer(self, path: str, params: dict[str, Any], *, server: Server | None = None) -> Answer:
+        """As `get`, with the server that answered. A 401 or 403 leads to one new login."""
         token = await self.credentials.token()
-        response = await self._send("GET", path, server=server, params=params, headers=_bearer(token))
+        response, answered = await self._send("GET", path, server=server, params=params, headers=_bearer(token))
         if response.status_code in _REFUSED and token:
-            token = await self.credentials.renew(token)
-            response = await self._send("GET", path, server=server, params=params, headers=_bearer(token))
+            renewed = await self.credentials.renew(token)
+            if renewed != token:
+                response, answered = await self._send(
+                    "GET", path, server=server, params=params, headers=_bearer(renewed)
+                )
         if response.status_code in _REFUSED:
             raise NacosForbiddenError(f"GET {path}", response.status_code, self.credentials.username)
         if response.is_error:
             raise NacosRefusedError(f"GET {path}", response.status_code, response.text)
-        return response
+        try:
+            return Answer(orjson.loads(response.content), answered)
+        except ValueError as error:
+            raise NacosGarbageError(f"GET {path} is not JSON: {response.text[:200]!r}") from error
 
     async def probe(self, path: str) -> httpx.Response:
         """The answer to an anonymous GET, whatever its status."""
-        return await self._send("GET", path)
+        response, _ = await self._send("GET", path)
+        return response
 
     async def _log_in(self, form: dict[str, str]) -> tuple[str, float]:
+        username = form["username"]
         for path in _LOGIN_PATHS:
             try:
-                response = await self._send("POST", path, data=form)
+                response, _ = await self._send("POST", path, data=form)
             except NacosUnavailableError as error:
                 if _BROKEN_STATUS in str(error):
-                    raise NacosForbiddenError("login", 0, form["username"]) from error
+                    raise NacosLoginError(0, username) from error
                 raise
             if response.status_code in _UNKNOWN_PATH:
                 continue  # the other generation's server
             if response.is_error:
-                raise NacosForbiddenError("login", response.status_code, form["username"])
-            try:
-                answer = orjson.loads(response.content)
-                return str(answer["accessToken"]), float(answer.get("tokenTtl", 18000))
-            except (ValueError, KeyError, TypeError) as error:
-                raise NacosGarbageError("the answer to a login holds no accessToken") from error
+                raise NacosLoginError(response.status_code, username)
+            return _token_in(response)
         raise NacosRefusedError("login", httpx.codes.NOT_FOUND, "the server knows no way to log in")
 
     async def _send(
-        self, method: str, path: str, *, server: Server | None = None, **kwargs: Any
-    ) -> httpx.Response:
+        self,
+        method: str,
+        path: str,
+        *,
+        server: Server | None = None,
+        headers: dict[str, str] | None = None,
+        **kwargs: Any,
+    ) -> tuple[httpx.Response, Server]:
         servers = [server] if server else await self.servers.all()
         if self._answered_last in servers:
             first = servers.index(self._answered_last)
             servers = servers[first:] + servers[:first]
         faults = []
+        failed: tuple[httpx.Response, Server] | None = None
         for candidate in servers:
             name = self._settings.tls.server_name or candidate.name
             try:
                 response = await self._client.request(
                     method,
                     candidate.url + self._settings.context_path + path,
+                    headers={**(headers or {}), "Host": candidate.host},
                     extensions={"sni_hostname": name} if candidate.scheme == "https" else {},
                     **kwargs,
                 )
             except httpx.HTTPError as error:
                 faults.append(f"{candidate.url}: {type(error).__name__}{_reason(error)}")
                 continue
-            if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-                faults.append(f"{candidate.url}: still starting (503)")
+            if response.status_code in _UNAVAILABLE:
+                faults.append(f"{candidate.url}: still starting or not reached ({response.status_code})")
                 continue
             if len(response.content) > _MAX_ANSWER_BYTES:
                 faults.append(f"{candidate.url}: an answer of {len(response.content)} bytes")
                 continue
+            if response.is_server_error:
+                failed = failed or (response, candidate)
+                continue
             if server is None:
                 self._answered_last = candidate
-            return response
+            return response, candidate
+        if failed is not None:
+            return failed
         raise NacosUnavailableError("http_failed", "; ".join(faults))
+
+
+def _token_in(response: httpx.Response) -> tuple[str, float]:
+    """The token in the answer to a login, and its life in s."""
+    try:
+        answer = orjson.loads(response.content)
+        token, life_s = str(answer["accessToken"]), float(answer.get("tokenTtl", 18000))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise NacosGarbageError("the answer to a login holds no accessToken") from error
+    if not token or len(token) > _MAX_TOKEN_LENGTH or not (token.isascii() and token.isprintable()):
+        raise NacosGarbageError("the answer to a login holds an accessToken that is none")
+    return token, life_s
 
 
 def _bearer(token: str | None) -> dict[str, str]:

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from producers.errors import NacosGarbageError
+from producers.nacos.names import is_name, is_namespace
 from schemas.events import ConfigKey, Namespace, ServiceKey
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Coroutine, Iterable
 
     from producers.nacos.servers import Server
     from producers.settings import Mode
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 PUBLIC = Namespace("public")
+_MOST_PAGES = 10_000
+
+
+def unreadable_is_garbage(ask: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Makes a call raise NacosGarbageError for an answer of another form than expected, whatever that form is."""
+
+    @wraps(ask)
+    async def asked(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await ask(*args, **kwargs)
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            raise NacosGarbageError(f"{ask.__name__}: {type(error).__name__}: {error!s:.200}") from error
+
+    return asked
 
 
 class Counts(NamedTuple):
@@ -22,6 +41,14 @@ class Counts(NamedTuple):
 
     instances: int
     healthy: int
+
+
+class Listing(NamedTuple):
+    """The services that one server lists, and how many more it lists whose names can't be used."""
+
+    services: dict[ServiceKey, Counts]
+    unusable: int
+    server: Server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +81,8 @@ class NacosApi(Protocol):
     async def count_services(self, namespace: Namespace) -> int:
         """How many services the namespace has: a cheap look for change."""
 
-    async def list_services(
-        self, namespace: Namespace, *, server: Server | None = None
-    ) -> dict[ServiceKey, Counts]:
-        """The services of all groups, empty ones included."""
+    async def list_services(self, namespace: Namespace, *, server: Server | None = None) -> Listing:
+        """The services of all groups, empty ones included, as one server lists them."""
 
     async def sweep_page(self, namespace: Namespace, page: int, size: int) -> list[SweptService]:
         """A page of services with their instances, counted from 1; empty after the last one."""
@@ -96,8 +121,9 @@ def service_params(namespace: Namespace, key: ServiceKey) -> dict[str, str]:
 
 
 def namespace_ids(entries: Any) -> frozenset[Namespace]:
-    """The ids in a list of namespaces."""
-    return frozenset(Namespace(str(entry.get("namespace") or PUBLIC)) for entry in objects(entries, "namespaces"))
+    """The ids in a list of namespaces; those that can't be part of a record's key are left out."""
+    ids = (entry.get("namespace") or PUBLIC for entry in objects(entries, "namespaces"))
+    return frozenset(Namespace(name) for name in ids if is_namespace(name))
 
 
 def objects(entries: Any, what: str) -> list[dict[str, Any]]:
@@ -122,15 +148,18 @@ def field(answer: Any, name: str, what: str) -> Any:
     return answer[name]
 
 
-def counted_services(entries: Iterable[dict[str, Any]]) -> dict[ServiceKey, Counts]:
-    """Services and their counts, from the entries of a list without instances."""
-    return {
-        ServiceKey(str(entry["groupName"]), str(entry["name"])): Counts(
-            _number(entry.get("ipCount")), _number(entry.get("healthyInstanceCount"))
-        )
-        for entry in entries
-        if entry.get("name") and entry.get("groupName")
-    }
+def counted_services(entries: Iterable[dict[str, Any]]) -> tuple[dict[ServiceKey, Counts], int]:
+    """Services and their counts, from the entries of a list without instances; how many have unusable names."""
+    found: dict[ServiceKey, Counts] = {}
+    unusable = 0
+    for entry in entries:
+        group, name = entry.get("groupName"), entry.get("name")
+        if is_name(group) and is_name(name):
+            counts = Counts(_number(entry.get("ipCount")), _number(entry.get("healthyInstanceCount")))
+            found[ServiceKey(group, name)] = counts
+        else:
+            unusable += 1
+    return found, unusable
 
 
 def swept_services(entries: Iterable[dict[str, Any]]) -> list[SweptService]:
@@ -142,7 +171,7 @@ def swept_services(entries: Iterable[dict[str, Any]]) -> list[SweptService]:
             hosts=tuple(_hosts(entry.get("clusterMap"))),
         )
         for entry in entries
-        if entry.get("serviceName") and entry.get("groupName")
+        if is_name(entry.get("serviceName")) and is_name(entry.get("groupName"))
     ]
 
 
@@ -161,12 +190,18 @@ def config_items(entries: Iterable[dict[str, Any]], group_field: str) -> dict[Co
     return {
         ConfigKey(str(entry[group_field]), str(entry["dataId"])): _text(entry.get("content"))
         for entry in entries
-        if entry.get(group_field) and entry.get("dataId")
+        if is_name(entry.get(group_field)) and is_name(entry.get("dataId"))
     }
 
 
 def _number(value: Any) -> int:
     return value if isinstance(value, int) else -1
+
+
+def pages_of(answer: Any) -> int:
+    """How many pages an answer says that there are; 1 where it says nothing usable."""
+    pages = answer.get("pagesAvailable") if isinstance(answer, dict) else None
+    return min(pages, _MOST_PAGES) if isinstance(pages, int) else 1
 
 
 def threshold(value: Any) -> float:

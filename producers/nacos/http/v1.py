@@ -8,17 +8,19 @@ import httpx
 
 from producers.errors import NacosGarbageError, NacosRefusedError
 from producers.nacos.http.listing import (
-    Counts,
+    Listing,
     SweptService,
     config_items,
     counted_services,
     field,
     namespace_ids,
     objects,
+    pages_of,
     public_as,
     service_params,
     swept_services,
     threshold,
+    unreadable_is_garbage,
 )
 
 if TYPE_CHECKING:
@@ -47,10 +49,12 @@ class V1Api:
         # 1.x counts the pages of the list with instances from 0.
         self._first_page = 0 if mode == "1.x" else 1
 
+    @unreadable_is_garbage
     async def namespaces(self) -> frozenset[Namespace]:
         """The ids of all namespaces."""
         return namespace_ids(field(await self._http.get("/v1/console/namespaces", {}), "data", "namespaces"))
 
+    @unreadable_is_garbage
     async def count_services(self, namespace: Namespace) -> int:
         """The count that comes with a page of one service."""
         params = _without_instances(namespace, page_size=1)
@@ -59,14 +63,15 @@ class V1Api:
             raise NacosGarbageError(f"a catalog whose count is {count!r:.100}")
         return count
 
-    async def list_services(
-        self, namespace: Namespace, *, server: Server | None = None
-    ) -> dict[ServiceKey, Counts]:
+    @unreadable_is_garbage
+    async def list_services(self, namespace: Namespace, *, server: Server | None = None) -> Listing:
         """All on one page."""
         params = _without_instances(namespace, page_size=ALL_ON_ONE_PAGE)
-        answer = await self._http.get(_CATALOG, params, server=server)
-        return counted_services(objects(field(answer, "serviceList", "a catalog"), "a catalog"))
+        answer, answered = await self._http.get_answer(_CATALOG, params, server=server)
+        services, unusable = counted_services(objects(field(answer, "serviceList", "a catalog"), "a catalog"))
+        return Listing(services, unusable, answered)
 
+    @unreadable_is_garbage
     async def sweep_page(self, namespace: Namespace, page: int, size: int) -> list[SweptService]:
         """A page with instances; they do not say whether they are ephemeral."""
         params = {
@@ -77,6 +82,7 @@ class V1Api:
         }
         return swept_services(objects(await self._http.get(_CATALOG, params), "a catalog with instances"))
 
+    @unreadable_is_garbage
     async def true_hosts(
         self, namespace: Namespace, key: ServiceKey, clusters: Collection[str], *, server: Server | None = None
     ) -> list[dict[str, Any]]:
@@ -100,6 +106,7 @@ class V1Api:
             found += objects(field(answer, "list", "a catalog of instances"), "a catalog of instances")
         return found
 
+    @unreadable_is_garbage
     async def protect_threshold(
         self, namespace: Namespace, key: ServiceKey, *, server: Server | None = None
     ) -> float:
@@ -112,6 +119,7 @@ class V1Api:
             return 0.0
         return threshold(field(answer, "protectThreshold", "a service"))
 
+    @unreadable_is_garbage
     async def visible_service(
         self, namespace: Namespace, key: ServiceKey, *, server: Server | None = None
     ) -> dict[str, Any]:
@@ -121,9 +129,10 @@ class V1Api:
         return {
             "name": key.service,
             "groupName": key.group,
-            "hosts": field(answer, "hosts", "a list of instances"),
+            "hosts": objects(field(answer, "hosts", "a list of instances") or [], "a list of instances"),
         }
 
+    @unreadable_is_garbage
     async def search_configs(self, namespace: Namespace, group: str) -> dict[ConfigKey, str | None]:
         """Page after page; an item that moves between two of them is found next time."""
         found: dict[ConfigKey, str | None] = {}
@@ -138,8 +147,9 @@ class V1Api:
                 "pageSize": _CONFIG_PAGE,
             }
             answer = await self._http.get("/v1/cs/configs", params)
-            found |= config_items(objects(field(answer, "pageItems", "a search"), "a search"), "group")
-            pages = int(answer.get("pagesAvailable") or 1)
+            items = objects(field(answer, "pageItems", "a search"), "a search")
+            found |= config_items(items, "group")
+            pages = pages_of(answer) if items else 0
             page += 1
         return found
 

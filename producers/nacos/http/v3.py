@@ -10,16 +10,19 @@ from producers.errors import NacosGarbageError, NacosRefusedError
 from producers.nacos.http.listing import (
     PUBLIC,
     Counts,
+    Listing,
     SweptService,
     config_items,
     counted_services,
     field,
     namespace_ids,
     objects,
+    pages_of,
     public_as,
     service_params,
     swept_services,
     threshold,
+    unreadable_is_garbage,
 )
 
 if TYPE_CHECKING:
@@ -46,36 +49,45 @@ class V3Api:
         self.version = version
         self._http = http
 
+    @unreadable_is_garbage
     async def namespaces(self) -> frozenset[Namespace]:
         """The ids of all namespaces."""
         return namespace_ids(await self._get("/v3/admin/core/namespace/list", {}))
 
+    @unreadable_is_garbage
     async def count_services(self, namespace: Namespace) -> int:
         """The count that comes with a page of one service."""
-        count = field(await self._services(namespace, 1, 1, with_instances=False), "totalCount", "a list")
+        answer, _ = await self._services(namespace, 1, 1, with_instances=False)
+        count = field(answer, "totalCount", "a list")
         if not isinstance(count, int):
             raise NacosGarbageError(f"a list whose totalCount is {count!r:.100}")
         return count
 
-    async def list_services(
-        self, namespace: Namespace, *, server: Server | None = None
-    ) -> dict[ServiceKey, Counts]:
-        """Page after page of an unordered set: what a page skipped is found by a later listing."""
+    @unreadable_is_garbage
+    async def list_services(self, namespace: Namespace, *, server: Server | None = None) -> Listing:
+        """Page after page of an unordered set, all of one server: a later listing finds what a page skipped."""
         found: dict[ServiceKey, Counts] = {}
-        page, pages = 1, 1
+        page, pages, unusable = 1, 1, 0
         while page <= pages:
-            answer = await self._services(namespace, page, _PAGE, with_instances=False, server=server)
-            found |= counted_services(objects(field(answer, "pageItems", "a list"), "a list"))
-            pages = _pages(answer)
+            answer, server = await self._services(namespace, page, _PAGE, with_instances=False, server=server)
+            entries = objects(field(answer, "pageItems", "a list"), "a list")
+            services, unusable_here = counted_services(entries)
+            found |= services
+            unusable += unusable_here
+            pages = pages_of(answer) if entries else 0
             page += 1
-        return found
+        if server is None:
+            raise NacosGarbageError("a list without a page")
+        return Listing(found, unusable, server)
 
+    @unreadable_is_garbage
     async def sweep_page(self, namespace: Namespace, page: int, size: int) -> list[SweptService]:
         """A page with instances."""
-        answer = await self._services(namespace, page, min(size, _PAGE), with_instances=True)
+        answer, _ = await self._services(namespace, page, min(size, _PAGE), with_instances=True)
         entries = field(answer, "pageItems", "a list with instances") if isinstance(answer, dict) else answer
         return swept_services(objects(entries, "a list with instances"))
 
+    @unreadable_is_garbage
     async def true_hosts(
         self,
         namespace: Namespace,
@@ -93,6 +105,7 @@ class V3Api:
             return []
         return objects(answer, "a list of instances")
 
+    @unreadable_is_garbage
     async def protect_threshold(
         self, namespace: Namespace, key: ServiceKey, *, server: Server | None = None
     ) -> float:
@@ -105,13 +118,19 @@ class V3Api:
             return 0.0
         return threshold(field(answer, "protectThreshold", "a service"))
 
+    @unreadable_is_garbage
     async def visible_service(
         self, namespace: Namespace, key: ServiceKey, *, server: Server | None = None
     ) -> dict[str, Any]:
         """What clients of that server are given."""
         answer = await self._get("/v3/client/ns/instance/list", service_params(namespace, key), server=server)
-        return {"name": key.service, "groupName": key.group, "hosts": answer}
+        return {
+            "name": key.service,
+            "groupName": key.group,
+            "hosts": objects(answer or [], "a list of instances"),
+        }
 
+    @unreadable_is_garbage
     async def search_configs(self, namespace: Namespace, group: str) -> dict[ConfigKey, str | None]:
         """Page after page; texts are not listed."""
         found: dict[ConfigKey, str | None] = {}
@@ -126,14 +145,15 @@ class V3Api:
                 "pageSize": _PAGE,
             }
             answer = await self._get("/v3/admin/cs/config/list", params)
-            found |= config_items(objects(field(answer, "pageItems", "a search"), "a search"), "groupName")
-            pages = _pages(answer)
+            items = objects(field(answer, "pageItems", "a search"), "a search")
+            found |= config_items(items, "groupName")
+            pages = pages_of(answer) if items else 0
             page += 1
         return found
 
     async def _services(
         self, namespace: Namespace, page: int, size: int, *, with_instances: bool, server: Server | None = None
-    ) -> Any:
+    ) -> tuple[Any, Server]:
         params = {
             "namespaceId": public_as(namespace, PUBLIC),
             "serviceNameParam": "",
@@ -143,16 +163,15 @@ class V3Api:
             "pageNo": page,
             "pageSize": size,
         }
-        return await self._get(_SERVICES, params, server=server)
+        answer, answered = await self._http.get_answer(_SERVICES, params, server=server)
+        return _data(answer, _SERVICES), answered
 
     async def _get(self, path: str, params: dict[str, Any], *, server: Server | None = None) -> Any:
-        answer = await self._http.get(path, params, server=server)
-        code = field(answer, "code", path)
-        if code not in {0, 200}:
-            raise NacosRefusedError(f"GET {path}", code, str(answer.get("message")))
-        return answer.get("data")
+        return _data(await self._http.get(path, params, server=server), path)
 
 
-def _pages(answer: dict[str, Any]) -> int:
-    pages = answer.get("pagesAvailable")
-    return pages if isinstance(pages, int) else 1
+def _data(answer: Any, path: str) -> Any:
+    code = field(answer, "code", path)
+    if code not in {0, 200}:
+        raise NacosRefusedError(f"GET {path}", code if isinstance(code, int) else -1, str(answer.get("message")))
+    return answer.get("data")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.harness.fake_nacos.registry import Key, Registry
 
 _FUZZY_BATCH = 10
+_MATCHES_OVER_LIMIT = 50311
 
 
 @dataclass(slots=True, eq=False)
@@ -31,7 +32,6 @@ class Connection:
     out: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
     subscribed: set[Key] = field(default_factory=set)
     listening: set[Key] = field(default_factory=set)
-    fuzzy: bool = False
     acknowledged: int = 0
 
 
@@ -45,6 +45,10 @@ class GrpcSide:
         self.opened = 0
         self._is_new = version.startswith("3")
         self._ids = itertools.count(1)
+        self.most_matches = 500
+        """Services that a pattern matches at most; 3.x leaves out the others and says nothing of them."""
+        self._matched: dict[str, set[str]] = {}
+        self._watchers: dict[str, list[Connection]] = {}
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         return [
@@ -78,10 +82,22 @@ class GrpcSide:
             connection.out.put_nowait(None)
 
     def name_changed(self, key: Key, change: str) -> None:
-        for connection in self.connections.values():
-            if connection.fuzzy and connection.namespace == key[0]:
-                body = {"serviceKey": "@@".join(key), "changedType": change}
-                self.send(connection, "NamingFuzzyWatchChangeNotifyRequest", body)
+        """As Nacos 3.0.3: beyond its limit it passes over additions; a removal makes room, and nobody is told."""
+        matched, name = self._matched.get(key[0]), "@@".join(key)
+        if matched is None:
+            return
+        if change == "ADD_SERVICE":
+            if name in matched or len(matched) >= self.most_matches:
+                return
+            matched.add(name)
+        elif name in matched:
+            matched.discard(name)
+            self._match(key[0])
+        else:
+            return
+        for connection in self._watchers[key[0]]:
+            body = {"serviceKey": name, "changedType": change}
+            self.send(connection, "NamingFuzzyWatchChangeNotifyRequest", body)
 
     def config_changed(self, key: Key) -> None:
         for connection in self.connections.values():
@@ -130,12 +146,19 @@ class GrpcSide:
         connection = self.connections.get(context.peer())
         if connection is None or faults.not_registered:
             return _refusal(301, "not registered")
+        if faults.cancelled is not None and faults.cancelled(message.type):
+            self.send(connection, "ConnectResetRequest", {})
+            await asyncio.sleep(30)  # the call is cancelled with the connection
+        if faults.config_center_away and message.type.startswith("Config"):
+            return _refusal(500, "no datasource set")
         return self._handle(connection, message.type, message.body)
 
     def _handle(self, connection: Connection, kind: str, body: dict[str, Any]) -> bytes:
         match kind:
             case "SubscribeServiceRequest" | "ServiceQueryRequest":
                 key = (body["namespace"], body["groupName"], body["serviceName"])
+                if code := self.registry.refusal(*key[1:]):
+                    return _refusal(code, "Param check invalid" if code == 400 else "Validate Authority failed.")
                 if kind == "SubscribeServiceRequest" and self.registry.faults.refused_subscriptions > 0:
                     self.registry.faults.refused_subscriptions -= 1
                     return _refusal(500, "not now")
@@ -146,6 +169,8 @@ class GrpcSide:
                 return self._watch_names(connection, set(body["receivedGroupKeys"]))
             case "ConfigBatchListenRequest":
                 return self._listen(connection, body["configListenContexts"])
+            case "ConfigQueryRequest" if code := self.registry.refusal(body["group"], body["dataId"]):
+                return _refusal(code, "Validate Authority failed.")
             case "ConfigQueryRequest":
                 text = self.registry.configs.get((body["tenant"] or "public", body["group"], body["dataId"]))
                 if text is None:
@@ -157,9 +182,11 @@ class GrpcSide:
     def _watch_names(self, connection: Connection, received: set[str]) -> bytes:
         if self.registry.faults.patterns_over_limit:
             return _refusal(self.registry.faults.patterns_over_limit, "over limit")
-        connection.fuzzy = True
-        names = ["@@".join(key) for key, _ in self.registry.of(connection.namespace)]
-        missing = [name for name in names if name not in received]
+        watchers = self._watchers.setdefault(connection.namespace, [])
+        watchers[:] = [one for one in watchers if one.peer in self.connections and one is not connection]
+        watchers.append(connection)
+        matched = self._match(connection.namespace)
+        missing = [name for name in matched if name not in received]
         for first in range(0, len(missing), _FUZZY_BATCH):
             contexts = [
                 {"serviceKey": name, "changedType": "ADD_SERVICE"}
@@ -167,11 +194,24 @@ class GrpcSide:
             ]
             self.send(connection, "NamingFuzzyWatchSyncRequest", {"contexts": contexts})
         self.send(connection, "NamingFuzzyWatchSyncRequest", {"syncType": "FINISH_FUZZY_WATCH_INIT_NOTIFY"})
+        if len(matched) >= self.most_matches:
+            return _refusal(_MATCHES_OVER_LIMIT, "fuzzy watch pattern matched count over limit")
         return _answer("NamingFuzzyWatchRequest", {})
+
+    def _match(self, namespace: str) -> set[str]:
+        """The names that the namespace's pattern matches, up to the limit."""
+        matched = self._matched.setdefault(namespace, set())
+        for key, _ in self.registry.of(namespace):
+            if len(matched) >= self.most_matches:
+                break
+            matched.add("@@".join(key))
+        return matched
 
     def _listen(self, connection: Connection, contexts: list[dict[str, Any]]) -> bytes:
         changed = []
         for context in contexts:
+            if code := self.registry.refusal(context["group"], context["dataId"]):
+                return _refusal(code, "Param check invalid")
             key = (context["tenant"] or "public", context["group"], context["dataId"])
             connection.listening.add(key)
             text = self.registry.configs.get(key)

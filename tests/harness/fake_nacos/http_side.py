@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from tests.harness.fake_nacos.registry import Service
+
 if TYPE_CHECKING:
-    from tests.harness.fake_nacos.registry import Key, Registry, Service
+    from tests.harness.fake_nacos.registry import Key, Registry
 
 _OLD = ("/v1/console", "/v1/ns", "/v1/cs", "/v1/auth")
 
@@ -23,6 +25,12 @@ class HttpSide:
         self.token: str | None = None
         self.logins = 0
         self.token_life_s = 18000.0
+        self.refused_logins = 0
+        self.count_all = False
+        """Counts services that lists leave out."""
+        self.hosts: set[str] = set()
+        self.only_host: str | None = None
+        """An ingress: requests with another Host are answered with 404."""
         self._users = users
         self._is_new = version.startswith("3")
 
@@ -37,6 +45,9 @@ class HttpSide:
             await asyncio.sleep(0.1)
         path = request.match_info["path"]
         self.registry.asked.append(path)
+        self.hosts.add(request.host)
+        if self.only_host is not None and request.host.split(":")[0] != self.only_host:
+            return web.Response(status=404, text="default backend - 404")
         if faults.starting:
             return web.Response(status=503, text="server is STARTING now, please try again later!")
         if self._is_new and path.startswith(_OLD):
@@ -49,6 +60,10 @@ class HttpSide:
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if self._users is not None and (sent != self.token or sent in faults.refuse_tokens):
             return web.Response(status=403, text="unknown user!")
+        if faults.config_center_away and "/cs/" in path:
+            return web.Response(status=500, text="caused: No DataSource set;")
+        if faults.listing_code and request.query.get("withInstances") == "false":
+            return web.Response(status=faults.listing_code, text="Accept exceeded fixed size of 857")
         if faults.garbage_lists and ("catalog" in path or "/list" in path):
             return web.Response(text="<html>not what you asked for</html>", content_type="text/html")
         answer = self._new(path, dict(request.query)) if self._is_new else self._old(path, dict(request.query))
@@ -57,6 +72,7 @@ class HttpSide:
     async def _log_in(self, request: web.Request) -> web.Response:
         form = await request.post()
         if self._users is None or self._users.get(str(form["username"])) != form["password"]:
+            self.refused_logins += 1
             return web.Response(status=403, text="unknown user!")
         self.logins += 1
         self.token = secrets.token_hex(16)
@@ -66,6 +82,10 @@ class HttpSide:
         namespace = query.get("namespaceId") or query.get("tenant") or "public"
         group, _, name = query.get("serviceName", "").rpartition("@@")
         key = (namespace, group or query.get("groupName", "DEFAULT_GROUP"), name)
+        if code := (name and self.registry.refusal(key[1], name)) or self.registry.refusal(
+            query.get("group", ""), ""
+        ):
+            return web.Response(status=code, text="Param check invalid")
         match path:
             case "/v1/console/namespaces":
                 names = [{"namespace": "" if ns == "public" else ns} for ns in sorted(self.registry.namespaces)]
@@ -75,7 +95,7 @@ class HttpSide:
             case "/v1/ns/catalog/services":
                 names = self._names(namespace)
                 size = int(query["pageSize"])
-                return web.json_response({"count": len(names), "serviceList": names[:size]})
+                return web.json_response({"count": self._count(namespace, names), "serviceList": names[:size]})
             case "/v1/ns/catalog/instances":
                 hosts = [h for h in self._all_hosts(key) if h["clusterName"] == query["clusterName"]]
                 return web.json_response({"list": hosts, "count": len(hosts)})
@@ -92,6 +112,8 @@ class HttpSide:
     def _new(self, path: str, query: dict[str, str]) -> web.Response | None:
         namespace = query.get("namespaceId", "public")
         key = (namespace, query.get("groupName", ""), query.get("serviceName", ""))
+        if code := self.registry.refusal(*key[1:]):
+            return web.Response(status=code, text="Param check invalid")
         match path:
             case "/v3/admin/core/namespace/list":
                 data: Any = [{"namespace": ns} for ns in sorted(self.registry.namespaces)]
@@ -101,7 +123,7 @@ class HttpSide:
                 names = self._names(namespace)
                 page, size = int(query["pageNo"]), min(500, int(query["pageSize"]))
                 data = {
-                    "totalCount": len(names),
+                    "totalCount": self._count(namespace, names),
                     "pagesAvailable": -(-len(names) // size),
                     "pageItems": names[(page - 1) * size : page * size],
                 }
@@ -117,6 +139,9 @@ class HttpSide:
             case _:
                 return None
         return web.json_response(_data(data))
+
+    def _count(self, namespace: str, names: list[dict[str, Any]]) -> int:
+        return len(self.registry.of(namespace)) if self.count_all else len(names)
 
     def _names(self, namespace: str) -> list[dict[str, Any]]:
         entries = [
@@ -147,7 +172,7 @@ class HttpSide:
         return change(entries, first + 1) if change else entries[first * size : (first + 1) * size]
 
     def _service(self, key: Key) -> Service:
-        return self.registry.service(*key)
+        return self.registry.services.get(key) or Service()
 
     def _all_hosts(self, key: Key) -> list[dict[str, Any]]:
         found = self.registry.services.get(key)

@@ -40,6 +40,12 @@ class Faults:
     """Half-open: connections stand, nothing is answered."""
     refused_subscriptions: int = 0
     """So many of the next subscriptions are refused."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """Services and data ids, or groups, that are refused with this code, over gRPC and HTTP."""
+    config_center_away: bool = False
+    """Its database is: every call about config items fails, naming does not."""
+    cancelled: Callable[[str], bool] | None = None
+    """Requests, by their type, upon which the server closes the connection instead of answering."""
     reset_at_once: bool = False
     """Every connection is reset as soon as it is set up."""
     empty_answers: bool = False
@@ -51,6 +57,8 @@ class Faults:
     garbage_lists: bool = False
     patterns_over_limit: int = 0
     """The error code that a fuzzy watch is refused with."""
+    listing_code: int = 0
+    """The HTTP status that lists of services are refused with."""
     refuse_tokens: set[str] = field(default_factory=set)
 
 
@@ -63,6 +71,10 @@ class Registry:
     configs: dict[Key, str] = field(default_factory=dict)
     faults: Faults = field(default_factory=Faults)
     asked: list[str] = field(default_factory=list)
+
+    def refusal(self, group: str, name: str) -> int:
+        """The code that this service or config item is refused with; 0 for none."""
+        return self.faults.refused.get(name) or self.faults.refused.get(group) or 0
 
     def service(self, namespace: str, group: str, name: str) -> Service:
         return self.services.setdefault((namespace, group, name), Service())
