@@ -18,6 +18,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from runtime.errors import PartFailedError
+from runtime.kafka_reader import KafkaReader
+from runtime.settings import KafkaSettings
+from runtime.supervision import Supervisor
 from schemas.partitioner import partition_of
 from schemas.topics import SNAPSHOTS, ManifestKey
 from tests.harness.pilot import wait_for
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from runtime.kafka_reader import RecordBatch
     from tests.harness.pilot import Pilot
     from tests.harness.processes import Process
 
@@ -66,10 +71,10 @@ def contents(pilot: Pilot) -> dict[str, str]:
 
 def await_fresh(gateway: Process) -> None:
     """Waits until nothing is stale."""
-    wait_for(lambda: readyz(gateway)["stale"] == {}, timeout_s=5, what="nothing stale")
+    wait_for(lambda: readyz(gateway)["stale"] == {}, timeout_s=30, what="nothing stale")
 
 
-def follow(pilot: Pilot, expected: dict[str, str], *, timeout_s: float = 20) -> None:
+def follow(pilot: Pilot, expected: dict[str, str], *, timeout_s: float = 60) -> None:
     """Waits until the Pilot has exactly these resources by name and version."""
     wait_for(lambda: contents(pilot) == expected, timeout_s=timeout_s, what=f"{expected}, not {contents(pilot)}")
 
@@ -79,12 +84,12 @@ def test_an_empty_namespace_makes_a_gateway_ready(
 ) -> None:
     """Over MCP and ADS the answer is empty; before anything was published there is none."""
     gateway = gateways.start("gateway", **QUICK)
-    wait_for(lambda: "nothing was published" in str(_quietly(gateway)), timeout_s=20, what="the reason")
+    wait_for(lambda: "nothing was published" in str(_quietly(gateway)), timeout_s=60, what="the reason")
     topic.publish("empty", {})
-    gateway.wait(20)
+    gateway.wait()
     for protocol in ("mcp", "ads"):
         pilot = pilots(gateway.address, protocol=protocol)
-        wait_for(lambda found=pilot: bool(found.contents), timeout_s=10, what="an answer")  # type: ignore[misc]
+        wait_for(lambda found=pilot: bool(found.contents), timeout_s=30, what="an answer")  # type: ignore[misc]
         assert contents(pilot) == {}
 
 
@@ -94,7 +99,7 @@ def test_a_tombstone_that_was_missed_heals_itself(
     """After a day without Kafka a compacted topic has neither the resource nor its tombstone any more."""
     topic.publish("ns", {"ns/a": "1", "ns/b": "1"})
     gateway = gateways.start("gateway", **QUICK)
-    gateway.wait(20)
+    gateway.wait()
     pilot = pilots(gateway.address)
     follow(pilot, {"ns/a": "1", "ns/b": "1"})
     partition = partition_of("ns", PARTITIONS)
@@ -104,7 +109,7 @@ def test_a_tombstone_that_was_missed_heals_itself(
         )  # what compaction does to the resource and, later, to its tombstone
         topic.written["ns"] = {}
         topic.publish("ns", {"ns/a": "2"})
-    follow(pilot, {"ns/a": "2"}, timeout_s=30)
+    follow(pilot, {"ns/a": "2"})
     assert not any(found == {} for found in pilot.contents), "no push between was empty"
     assert gateway.metric("shiplog_gateway_rereads_total") >= 1
     assert gateway.metric("shiplog_gateway_namespaces_at_fault") == 0
@@ -120,14 +125,14 @@ def test_a_mismatch_that_does_not_heal_leaves_the_last_good_snapshot(
     topic.publish("ns", {"ns/a": "1"})
     topic.publish(same, {"ns/x": "1"})
     gateway = gateways.start("gateway", **QUICK)
-    gateway.wait(20)
+    gateway.wait()
     pilot = pilots(gateway.address)
     follow(pilot, {"ns/a": "1", "ns/x": "1"})
     topic.publish("ns", {"ns/a": "2", "ns/lost": "1"}, losing=("ns/lost",))
     wait_for(lambda: gateway.metric("shiplog_gateway_rereads_total") >= 2, timeout_s=30, what="two readings")
     topic.publish(same, {"ns/x": "2"})
     follow(pilot, {"ns/a": "1", "ns/x": "2"})
-    wait_for(lambda: "ns:" in readyz(gateway)["stale"].get("namespaces", ""), timeout_s=5, what="the alarm")
+    wait_for(lambda: "ns:" in readyz(gateway)["stale"].get("namespaces", ""), timeout_s=30, what="the alarm")
     assert gateway.metric("shiplog_gateway_namespaces_at_fault") == 1
     topic.publish("ns", {"ns/lost": "2"})
     follow(pilot, {"ns/a": "2", "ns/lost": "2", "ns/x": "2"})
@@ -141,16 +146,16 @@ def test_a_topic_made_anew_under_a_running_gateway_takes_nothing_away(
     for number in range(20):
         topic.publish("ns", {"ns/a": str(number), "ns/b": "1"})
     gateway = gateways.start("gateway", **QUICK)
-    gateway.wait(20)
+    gateway.wait()
     pilot = pilots(gateway.address)
     follow(pilot, {"ns/a": "19", "ns/b": "1"})
     kafka.renew_topics()
     anew = SnapshotTopic(kafka.servers, PARTITIONS)
     anew.publish("other", {"ns/o": "1"})
-    follow(pilot, {"ns/a": "19", "ns/b": "1", "ns/o": "1"}, timeout_s=40)
+    follow(pilot, {"ns/a": "19", "ns/b": "1", "ns/o": "1"})
     wait_for(lambda: "ns:" in readyz(gateway)["stale"].get("namespaces", ""), timeout_s=30, what="the alarm")
     anew.publish("ns", {"ns/a": "20"})
-    follow(pilot, {"ns/a": "20", "ns/o": "1"}, timeout_s=40)
+    follow(pilot, {"ns/a": "20", "ns/o": "1"})
     await_fresh(gateway)
     assert all("ns/a" in found for found in pilot.contents)
 
@@ -166,7 +171,7 @@ def test_a_bad_namespace_holds_up_the_views_that_show_it_only(
         "SHIPLOG_GATEWAY__VIEW_RULES": json.dumps([{"view": "other", "node": {"id": "other"}}]),
     }
     gateway = gateways.start("gateway", **QUICK, **views)
-    gateway.wait(20)
+    gateway.wait()
     follow(pilots(gateway.address, node="other"), {"ns/g": "1"})
     with RawPilot(gateway.address) as refused:
         refused.ask()
@@ -178,7 +183,7 @@ def test_a_bad_namespace_holds_up_the_views_that_show_it_only(
     follow(pilot, {"ns/g": "1", "ns/b": "1", "ns/lost": "2"})
     assert len(pilot.contents) == 1
     only = gateways.start("gateway", **QUICK)
-    only.wait(20)
+    only.wait()
 
 
 def test_garbage_in_the_topic_costs_itself(
@@ -187,7 +192,7 @@ def test_garbage_in_the_topic_costs_itself(
     """Keys and values of any kind; the process goes on, and says so truly."""
     topic.publish("ns", {"ns/a": "1"})
     gateway = gateways.start("gateway", **QUICK)
-    gateway.wait(20)
+    gateway.wait()
     pilot = pilots(gateway.address)
     follow(pilot, {"ns/a": "1"})
     for number in range(PARTITIONS):
@@ -199,6 +204,25 @@ def test_garbage_in_the_topic_costs_itself(
     follow(pilot, {"ns/a": "2"})
     health = httpx.get(f"http://127.0.0.1:{gateway.admin_port}/healthz", timeout=5)
     assert health.json()["healthy"]
+
+
+def test_the_supervisor_hears_of_a_reader_that_ends(kafka: KafkaServer, topic: SnapshotTopic) -> None:
+    """By an exception of what it delivers to: `/healthz` says so, and the process ends with it."""
+    topic.publish("ns", {"ns/a": "1"})
+    supervisor = Supervisor()
+
+    def deliver(_: RecordBatch) -> None:
+        raise RecursionError("not foreseen")
+
+    settings = KafkaSettings(servers=kafka.servers)
+    reader = KafkaReader(settings, topic=SNAPSHOTS, client_id="t", deliver=deliver, supervisor=supervisor)
+    assert not supervisor.unhealthy
+    reader.start()
+    wait_for(lambda: supervisor.fault is not None, timeout_s=30, what="the fault")
+    assert "not foreseen" in supervisor.unhealthy[f"reader of {SNAPSHOTS}"]
+    with pytest.raises(PartFailedError, match="not foreseen"):
+        supervisor.raise_fault()
+    reader.stop()
 
 
 @pytest.fixture
@@ -227,14 +251,14 @@ def test_a_gateway_starts_from_its_cache_while_kafka_is_away(
         topic.publish("two", {"ns/b": "1"})
         topic.publish("empty", {})
         gateway = gateways.start("gateway", **cached)
-        gateway.wait(30)
+        gateway.wait()
         before = _answer(gateway)
         wait_for(lambda: len(list((tmp_path / "cache").glob("*.snapshot"))) == 3, timeout_s=20, what="the files")
         gateway.child.kill()
         own_kafka.child.kill()
 
         gateway.start()
-        gateway.wait(30)
+        gateway.wait()
         assert _answer(gateway) == before
         stale = readyz(gateway)["stale"]
         assert "3 namespaces from the cache" in stale["cache"]
@@ -242,7 +266,7 @@ def test_a_gateway_starts_from_its_cache_while_kafka_is_away(
         assert gateway.metric("shiplog_gateway_namespaces_cached") == 3
         assert gateway.metric("shiplog_gateway_data_age_seconds") > 0
         pilot = pilots(gateway.address)
-        wait_for(lambda: bool(pilot.contents), timeout_s=10, what="an answer from the cache")
+        wait_for(lambda: bool(pilot.contents), timeout_s=30, what="an answer from the cache")
         first = contents(pilot)
 
         own_kafka.child.start()
@@ -250,7 +274,7 @@ def test_a_gateway_starts_from_its_cache_while_kafka_is_away(
         wait_for(lambda: readyz(gateway)["stale"] == {}, timeout_s=60, what="everything from Kafka")
         assert _answer(gateway) == before
         topic.publish("two", {"ns/b": "2"})
-        follow(pilot, {**first, "ns/b": "2"}, timeout_s=30)
+        follow(pilot, {**first, "ns/b": "2"})
         assert pilot.contents == [first, {**first, "ns/b": "2"}]
         assert gateway.metric("shiplog_gateway_namespaces_cached") == 0
     finally:
@@ -270,12 +294,12 @@ def test_a_gateway_from_its_cache_is_not_mixed_with_another_kafka(
     try:
         SnapshotTopic(own_kafka.servers, PARTITIONS).publish("one", {"ns/a": "1"})
         gateway = gateways.start("gateway", **cached)
-        gateway.wait(30)
+        gateway.wait()
         wait_for(lambda: bool(list((tmp_path / "cache").glob("*.snapshot"))), timeout_s=20, what="the file")
         gateway.child.kill()
         own_kafka.child.kill()
         gateway.start()
-        gateway.wait(30)
+        gateway.wait()
         before = _answer(gateway)
         # Another cluster comes up under the same address.
         other = start_kafka(tmp_path / "other", port=own_kafka.port)
@@ -291,7 +315,7 @@ def test_a_gateway_from_its_cache_is_not_mixed_with_another_kafka(
             assert _answer(gateway) == before
             gateway.child.kill()
             gateway.start()
-            gateway.wait(30)
+            gateway.wait()
             assert _answer(gateway) != before, "started anew, it serves the cluster that answers, and no other"
         finally:
             other.child.kill()
@@ -313,7 +337,7 @@ def test_a_gateway_with_a_cache_stops_in_order_while_kafka_is_away(tmp_path: Pat
     """SIGTERM is heeded although the connection is being tried."""
     gateways = Processes(tmp_path, NO_KAFKA, NO_NACOS, [], group="none")
     gateway = gateways.start("gateway", **QUICK, SHIPLOG_GATEWAY__CACHE_DIR=str(tmp_path / "cache"))
-    wait_for(lambda: "cannot read" in str(_quietly(gateway)), timeout_s=20, what="the reason in /readyz")
+    wait_for(lambda: "cannot read" in str(_quietly(gateway)), timeout_s=60, what="the reason in /readyz")
     assert gateway.child.process is not None
     gateway.child.process.send_signal(signal.SIGTERM)
     assert gateway.child.process.wait(timeout=15) == 0
