@@ -214,12 +214,14 @@ class KafkaReader:
                 self._consumer.incremental_assign([beginning])
             except KafkaException as error:
                 _log.info("read_again_failed", partition=number, error=error.args[0].str())
-                self._again[number] = time.monotonic() + _AGAIN_PAUSE_S
-                continue
+                # The others would wait for Kafka as long, one after another, and this loop would seem to be stuck.
+                self._again.update(dict.fromkeys(self._again, time.monotonic() + _AGAIN_PAUSE_S))
+                return
             self._next[number] = 0
             del self._again[number]
             _log.info("read_again", topic=self._topic, partition=number, end=self._ends[number])
             self._deliver(RecordBatch(begun=(number,)))
+            self._supervisor.turned(self._name)
 
     def _end_of(self, partition: int) -> int:
         found = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=_TIMEOUT_S)
