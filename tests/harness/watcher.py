@@ -94,6 +94,9 @@ class Watcher:
     def watch(self) -> NamespaceWatch:
         return self._watch
 
+    def login(self) -> str:
+        return self._cluster.login
+
     def version(self) -> str:
         return self._cluster.version
 
