@@ -20,12 +20,12 @@ $(READY): requirements/dev.txt pyproject.toml
 run: $(READY) ## Kafka, Nacos, shiplog and a demo, with a live view; SHIPLOG_UP="--fresh" passes options
 	@$(BIN)/shiplog up --demo $(SHIPLOG_UP)
 
-check: $(READY) ## lint, format, types, import rules, generated code, compose file
+check: $(READY) ## lint, format, types, import rules, generated code, compose files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml deploy/ha/docker-compose.yml
 	$(BIN)/python schemas/generate.py --check
 
 test-fast: $(READY) ## unit and property tests
@@ -46,6 +46,7 @@ soak: $(READY) ## the long loops: kills and random changes
 	SHIPLOG_KILLS=100 SHIPLOG_KAFKA_OUTAGE_S=300 $(BIN)/pytest tests/integration/test_faults.py
 	SHIPLOG_MATERIALIZER_KILLS=100 $(BIN)/pytest tests/integration/test_materializers.py
 	SHIPLOG_LISTENER_KILLS=50 $(BIN)/pytest tests/integration/test_high_availability.py
+	SHIPLOG_BROKER_ROUNDS=2 $(BIN)/pytest tests/integration/test_kafka_cluster.py
 	SHIPLOG_CLUSTER_OUTAGE_S=60 $(BIN)/pytest tests/integration/test_nacos_cluster.py
 	SHIPLOG_FUZZ=1000000 $(BIN)/pytest --timeout 3600 tests/property/test_fuzz.py
 	SHIPLOG_FUZZ_SCHEMAS=100000 $(BIN)/pytest --timeout 7200 tests/property/test_hostile_items.py tests/property/test_hostile_nacos.py tests/property/test_hostile_log.py

@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from runtime.errors import KafkaUnusableError, SettingsError
+from runtime.kafka_permissions import explain, lacking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", Consumer, Producer, AdminClient)
 
+_TIMEOUT_S = 10.0
 _SECRET = re.compile("password|passphrase|secret|pem$")
 _MAKERS: Final[Mapping[Role, Callable[[dict[str, Any]], Any]]] = {
     "producer": Producer,
@@ -46,6 +48,25 @@ def make_producer(kafka: KafkaSettings, client_id: str, own: Mapping[str, Any]) 
 def make_admin(kafka: KafkaSettings, client_id: str, own: Mapping[str, Any] | None = None) -> AdminClient:
     """An admin client; keep it for as long as its futures are waited for. Raises SettingsError as the others."""
     return _make(AdminClient, kafka, kafka.client_config("admin", client_id, own))
+
+
+def partitions_of(client: Consumer | Producer | AdminClient, kafka: KafkaSettings, topic: str) -> list[int]:
+    """The numbers of a topic's partitions.
+
+    Raises:
+        KafkaUnusableError: Kafka can't be reached, the topic does not exist, or may not be described.
+    """
+    try:
+        found = client.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
+    except KafkaException as error:
+        raise KafkaUnusableError(f"Kafka at {kafka.servers}: {explain(kafka, error.args[0])}") from error
+    if found.error is None:
+        return sorted(found.partitions)
+    if found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        raise KafkaUnusableError(lacking(kafka, "Describe", topic))
+    if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        raise KafkaUnusableError(f"topic {topic} does not exist: run `shiplog topics ensure`")
+    raise KafkaUnusableError(f"topic {topic} can't be read: {found.error.str()}")
 
 
 def check_options(kafka: KafkaSettings) -> None:

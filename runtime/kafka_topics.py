@@ -18,6 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from runtime.errors import KafkaUnusableError
 from runtime.kafka_clients import make_admin
+from runtime.kafka_permissions import lacking
 from runtime.topic_rules import Finding, FoundTopic, judge, missing_access
 from schemas.errors import WrongTopicError
 from schemas.topics import Access
@@ -50,9 +51,9 @@ class TopicKeeper:
 
     def __init__(self, kafka: KafkaSettings, topics: TopicsSettings) -> None:
         self._servers = kafka.servers
-        self._user = kafka.sasl_username or "PRINCIPAL"
+        self._kafka = kafka
         self._settings = topics
-        self._heard = ""
+        self._heard: list[str] = []
         self._admin = make_admin(kafka, "shiplog-topics", {"error_cb": self._hear})
 
     def ensure(self, wanted: Sequence[TopicSettings]) -> list[str]:
@@ -103,7 +104,7 @@ class TopicKeeper:
                     faults.append(f"topic {topic.name} does not exist: run `shiplog topics ensure`")
                 continue
             found = FoundTopic(**described._asdict(), config=configs[topic.name])
-            faults += [self._not_allowed(topic.name, operation) for operation in missing_access(topic, found)]
+            faults += [lacking(self._kafka, operation, topic.name) for operation in missing_access(topic, found)]
             for finding in judge(topic, found, self._settings):
                 if finding.is_fault:
                     faults.append(finding.text(self._servers))
@@ -156,9 +157,10 @@ class TopicKeeper:
             except KafkaException as error:
                 fault = error.args[0]
                 if fault.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                    refused.append(self._not_allowed(topic, operation))
+                    refused.append(lacking(self._kafka, operation, topic))
                 elif fault.code() in _UNREACHABLE:
-                    reason = self._heard or fault.str()
+                    self._admin.poll(0)
+                    reason = self._heard[0] if self._heard else fault.str()
                     raise KafkaUnusableError(
                         f"Kafka at {self._servers} can't be reached ({reason}); see kafka.servers"
                     ) from error
@@ -169,18 +171,12 @@ class TopicKeeper:
         return found
 
     def _hear(self, error: KafkaError) -> None:
-        """On the client's thread: why there is no connection: a refused login says more than a time-out."""
-        self._heard = error.str()
-
-    def _not_allowed(self, topic: str, operation: str) -> str:
-        return (
-            f"topic {topic}: the login lacks the permission {operation}; kafka-acls.sh --bootstrap-server "
-            f"{self._servers} --add --allow-principal User:{self._user} --operation {operation} --topic {topic}"
-        )
+        """Why there is no connection, told when the client is polled: more than a time-out says."""
+        self._heard.append(error.str())
 
     def _not_created(self, topic: str, fault: KafkaError) -> Exception:
         if fault.code() in {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}:
-            return WrongTopicError(self._not_allowed(topic, "Create"))
+            return WrongTopicError(lacking(self._kafka, "Create", topic))
         text = f"cannot create topic {topic}: {fault.str()}"
         if fault.code() == KafkaError.INVALID_REPLICATION_FACTOR:
             text += (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -31,8 +31,6 @@ from shiplog.watch.command import watch
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from runtime.topic_rules import Finding
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -137,11 +135,11 @@ def topics_ensure(config: ConfigOption = None, output: OutputOption = "text") ->
     settings = read_command_settings(config)
     keeper = TopicKeeper(settings.kafka, settings.topics)
     created = keeper.ensure(_wanted(settings))
-    _warn(keeper.check(_wanted(settings)), settings)
-    if output == "json":
-        typer.echo(json.dumps({"created": created}))
-    else:
-        typer.echo("\n".join(f"created {name}" for name in created) or "all topics are as they should be")
+    if output == "text":
+        for name in created:
+            typer.echo(f"created {name}")
+    warnings = [finding.text(settings.kafka.servers) for finding in keeper.check(_wanted(settings))]
+    _tell({"created": created, "warnings": warnings}, output)
 
 
 @topics_app.command("check")
@@ -151,8 +149,8 @@ def topics_check(config: ConfigOption = None, output: OutputOption = "text") -> 
     Example: shiplog topics check && shiplog listen
     """
     settings = read_command_settings(config)
-    _warn(TopicKeeper(settings.kafka, settings.topics).check(_wanted(settings)), settings)
-    typer.echo(json.dumps({"ok": True}) if output == "json" else "all topics are as they should be")
+    findings = TopicKeeper(settings.kafka, settings.topics).check(_wanted(settings))
+    _tell({"ok": True, "warnings": [finding.text(settings.kafka.servers) for finding in findings]}, output)
 
 
 @app.command()
@@ -177,9 +175,14 @@ def _wanted(settings: Settings) -> tuple[TopicSettings, ...]:
     return (*topic_settings(event_retention_days=days), *mirrored)
 
 
-def _warn(findings: list[Finding], settings: Settings) -> None:
-    for finding in findings:
-        sys.stderr.write(f"warning: {finding.text(settings.kafka.servers)}\n")
+def _tell(found: dict[str, Any], output: str) -> None:
+    """The outcome of a check without a fault."""
+    if output == "json":
+        typer.echo(json.dumps(found))
+        return
+    for warning in found["warnings"]:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo("all topics are as they should be" if not found["warnings"] else "all topics can be used")
 
 
 if __name__ == "__main__":

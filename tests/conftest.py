@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.harness.kafka_cluster import KafkaCluster, start_cluster
+from tests.harness.kafka_permissions import documented, grant, revoke_all
 from tests.harness.load import Load
 from tests.harness.pilot import Pilot
 from tests.harness.processes import Processes
@@ -51,6 +52,14 @@ def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaClu
     cluster.wait()
     yield cluster
     cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def granted(kafka_cluster: KafkaCluster) -> Iterator[KafkaCluster]:
+    """The same, with the permissions that are documented for each login, and no other ones."""
+    grant(kafka_cluster, documented())
+    yield kafka_cluster
+    revoke_all(kafka_cluster)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from consumers.audit.trails import Trail, follow
-from runtime.kafka_clients import make_admin
+from runtime.kafka_clients import make_admin, partitions_of
 from runtime.kafka_reader import PartitionReader
 from schemas.errors import UndecodableRecordError
 from schemas.topics import DELIVERIES
@@ -28,9 +28,8 @@ class DeliveryLog:
 
     def __init__(self, kafka: KafkaSettings, codecs: Codecs) -> None:
         self._codecs = codecs
-        admin = make_admin(kafka, "shiplog-audit")
-        numbers = admin.list_topics(DELIVERIES, timeout=10).topics[DELIVERIES].partitions
-        self._readers = [PartitionReader(kafka, "shiplog-audit", number) for number in sorted(numbers)]
+        numbers = partitions_of(make_admin(kafka, "shiplog-audit"), kafka, DELIVERIES)
+        self._readers = [PartitionReader(kafka, "shiplog-audit", number) for number in numbers]
         self._known: Trail | None = None
         self._known_to_ms = 0
         self._earliest: int | None = None

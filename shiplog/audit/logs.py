@@ -10,7 +10,8 @@ from confluent_kafka import KafkaException
 from consumers.audit.namespace_log import NamespaceLog
 from consumers.errors import NotRebuiltError
 from runtime.errors import KafkaUnusableError
-from runtime.kafka_clients import make_admin
+from runtime.kafka_clients import make_admin, partitions_of
+from runtime.kafka_permissions import explain
 from schemas.avro_codec import codecs
 from schemas.events import Namespace
 from schemas.topics import SNAPSHOT_HISTORY
@@ -32,7 +33,7 @@ def readable(settings: Settings) -> Iterator[None]:
         yield
     except KafkaException as error:
         raise KafkaUnusableError(
-            f"Kafka at {settings.kafka.servers}: {error.args[0].str()}; SHIPLOG_KAFKA__LOG_LEVEL=4 shows why"
+            f"Kafka at {settings.kafka.servers}: {explain(settings.kafka, error.args[0])}"
         ) from error
     except NotRebuiltError as error:
         raise CommandError(str(error)) from error
@@ -59,11 +60,7 @@ def make_log(settings: Settings, namespace: str, partitions: int) -> NamespaceLo
 
 def partition_count(settings: Settings) -> int:
     """How many partitions the history has."""
-    admin = make_admin(settings.kafka, "shiplog-audit")
-    topic = admin.list_topics(SNAPSHOT_HISTORY, timeout=10).topics[SNAPSHOT_HISTORY]
-    if topic.error is not None:
-        raise KafkaUnusableError(f"cannot read {SNAPSHOT_HISTORY}: {topic.error.str()}")
-    return len(topic.partitions)
+    return len(partitions_of(make_admin(settings.kafka, "shiplog-audit"), settings.kafka, SNAPSHOT_HISTORY))
 
 
 def version_at(log: NamespaceLog, time_ms: int) -> Published:

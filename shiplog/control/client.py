@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Self
 from confluent_kafka import KafkaException, TopicPartition
 
 from runtime.errors import KafkaUnusableError
-from runtime.kafka_clients import make_producer
+from runtime.kafka_clients import make_producer, partitions_of
+from runtime.kafka_permissions import explain
 from runtime.kafka_reader import PartitionReader, ungrouped_consumer
 from schemas.errors import UndecodableRecordError
 from schemas.partitioner import partition_of
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from confluent_kafka import Message
+    from confluent_kafka import KafkaError, Message
 
     from runtime.settings import KafkaSettings
     from schemas.avro_codec import Codecs
@@ -57,7 +58,7 @@ class ControlClient:
         self._consumer.close()
         if isinstance(error, KafkaException):
             raise KafkaUnusableError(
-                f"Kafka at {self._kafka.servers}: {error.args[0].str()}; SHIPLOG_KAFKA__LOG_LEVEL=4 shows why"
+                f"Kafka at {self._kafka.servers}: {explain(self._kafka, error.args[0])}"
             ) from error
 
     def manifests(self) -> dict[Namespace, Manifest]:
@@ -136,9 +137,9 @@ class ControlClient:
         written: list[int] = []
         failed: list[str] = []
 
-        def delivered(error: object, message: Message) -> None:
+        def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
-                failed.append(str(error))
+                failed.append(explain(self._kafka, error))
             else:
                 written.append(message.offset() or 0)
 
@@ -157,10 +158,7 @@ class ControlClient:
         return written[0]
 
     def _partitions(self, topic: str) -> int:
-        metadata = self._consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
-        if metadata.error is not None:
-            raise KafkaUnusableError(f"cannot read {topic}: {metadata.error.str()}")
-        return len(metadata.partitions)
+        return len(partitions_of(self._consumer, self._kafka, topic))
 
     def _ends(self, partition: TopicPartition) -> tuple[int, int]:
         found = self._consumer.get_watermark_offsets(partition, timeout=_TIMEOUT_S)

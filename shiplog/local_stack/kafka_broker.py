@@ -41,6 +41,7 @@ def broker_process(
     cluster_id: str,
     format_options: Sequence[str] = (),
     heap_mb: int = 512,
+    java_options: Sequence[str] = (),
 ) -> Child:
     """A broker with these server properties, whose `log.dirs` is `data`/records. Not started yet.
 
@@ -70,7 +71,8 @@ def broker_process(
         name="Kafka",
         command=[
             *("java", f"-Xms{heap_mb // 2}m", f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
-            *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classes, "kafka.Kafka", str(file)),
+            *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", *java_options),
+            *("-cp", classes, "kafka.Kafka", str(file)),
         ],
         log=log,
         directory=data,

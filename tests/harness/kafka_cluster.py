@@ -36,6 +36,8 @@ ROLES = ("topics", "listener", "materializer", "gateway", "operator", "auditor")
 """Users without any permission until a test grants them some."""
 _BROKER = "broker"
 _HEAP_MB = 400
+_TELL_PERMISSIONS = "-Dorg.slf4j.simpleLogger.log.kafka.authorizer.logger=debug"
+"""Each permission that is asked for stands in the brokers' logs, and whether it was there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +172,12 @@ class KafkaCluster:
         self.wait()
 
     def _answers(self, node: int) -> bool:
+        return _is_whole(AdminClient(self._client_config(node)))
+
+    def _client_config(self, node: int) -> dict[str, Any]:
+        """Of a client that asks this broker first."""
         own = {"bootstrap.servers": f"127.0.0.1:{self.ports[node]}", "log_level": 0}
-        return _is_whole(AdminClient(self.settings.client_config("admin", "test") | own))
+        return self.settings.client_config("admin", "test") | own
 
     def stop(self) -> None:
         for child in self.brokers.values():
@@ -182,16 +188,26 @@ class KafkaCluster:
         found: int = self.admin().list_topics(topic, timeout=10).topics[topic].partitions[partition].leader
         return found
 
-    def renew_topics(self) -> None:
-        """Every topic anew and empty."""
+    def delete_topics(self) -> None:
+        """Returns when no broker knows any of them."""
         admin = self.admin()
-        wanted = topic_settings()
-        present = [t.name for t in wanted if t.name in admin.list_topics(timeout=10).topics]
+        wanted = [topic.name for topic in topic_settings()]
+        present = [name for name in wanted if name in admin.list_topics(timeout=10).topics]
         for future in (admin.delete_topics(present) if present else {}).values():
             future.result(20)
+        clients = [AdminClient(self._client_config(node)) for node in NODES]
+        _until(lambda: not any(client.list_topics(timeout=10).topics.keys() & set(wanted) for client in clients))
+
+    def ensure_topics(self) -> None:
+        """Those that are missing are made."""
         keeper = TopicKeeper(self.settings, self.topics)
-        _until(lambda: keeper.ensure(wanted) is not None, timeout_s=30)
+        _until(lambda: keeper.ensure(topic_settings()) is not None)
         self.wait()
+
+    def renew_topics(self) -> None:
+        """Every topic anew and empty."""
+        self.delete_topics()
+        self.ensure_topics()
 
 
 def start_cluster(folder: Path, *, secure: bool = True, **properties: str) -> KafkaCluster:
@@ -214,6 +230,7 @@ def start_cluster(folder: Path, *, secure: bool = True, **properties: str) -> Ka
             cluster_id=cluster_id,
             format_options=security.format_options() if security else (),
             heap_mb=_HEAP_MB,
+            java_options=[_TELL_PERMISSIONS] if security else (),
         )
 
     with ThreadPoolExecutor() as pool:
@@ -262,9 +279,9 @@ def _is_whole(admin: AdminClient) -> bool:
     )
 
 
-def _until(attempt: Callable[[], bool], *, timeout_s: float) -> None:
+def _until(attempt: Callable[[], bool]) -> None:
     """Tries again while it fails, as Kafka does for a moment with a topic that was just deleted."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + 30
     while True:
         try:
             if attempt():
@@ -272,4 +289,5 @@ def _until(attempt: Callable[[], bool], *, timeout_s: float) -> None:
         except Exception:
             if time.monotonic() > deadline:
                 raise
-        time.sleep(0.3)
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

@@ -143,7 +143,7 @@ class Processes:
             },
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
 

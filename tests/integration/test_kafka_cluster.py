@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.harness.kafka_cluster import NODES
+from tests.harness.kafka_permissions import LoggedInProcesses
 from tests.harness.pilot import wait_for
-from tests.harness.processes import Processes
 from tests.integration.test_faults import Changes, assert_converges, assert_history_is_sound
 from tests.integration.test_materializers import assert_the_log_proves_every_snapshot
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.harness.kafka_cluster import KafkaCluster
     from tests.harness.load import Load
     from tests.harness.pilot import Pilot
+    from tests.harness.processes import Processes
     from tests.harness.servers import NacosServer
 
 SERVICES = 100
@@ -32,12 +33,10 @@ NOTICED_S = 12.0
 
 
 @pytest.fixture
-def processes(
-    kafka_cluster: KafkaCluster, nacos: NacosServer, namespace: str, tmp_path: Path
-) -> Iterator[Processes]:
-    """All of them log in as the super user."""
-    kafka_cluster.renew_topics()
-    started = Processes(tmp_path, kafka_cluster, nacos, [namespace], group=namespace)
+def processes(granted: KafkaCluster, nacos: NacosServer, namespace: str, tmp_path: Path) -> Iterator[Processes]:
+    """Each logs in by itself, and may do what is documented."""
+    granted.renew_topics()
+    started = LoggedInProcesses(tmp_path, granted, nacos, [namespace], group=namespace)
     yield started
     started.stop()
 
@@ -74,7 +73,7 @@ def test_brokers_killed_one_after_the_other(
         print("\nlongest time without a push, by kill, s:", [round(gap, 1) for gap in gaps])  # noqa: T201 - measured
     assert_converges(pilot, nacos, namespace, load)
     assert_history_is_sound(kafka_cluster, pilot)
-    assert_the_log_proves_every_snapshot(processes, kafka_cluster)
+    assert_the_log_proves_every_snapshot(processes)
     assert all(process.child.running for process in processes.started), "a process ended"
 
 
