@@ -61,7 +61,9 @@ def parse_service_info(
     if not isinstance(value, dict):
         raise NacosGarbageError(f"serviceInfo is a {type(value).__name__}")
     key = named_service(value)
-    hosts = value.get("hosts") or []
+    hosts = value.get("hosts")
+    if hosts is None:
+        hosts = []
     if key is None or not isinstance(hosts, list):
         raise NacosGarbageError(f"serviceInfo without a usable name or hosts: {shown(value)}")
     return ServiceInfo(

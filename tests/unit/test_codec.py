@@ -159,7 +159,9 @@ class FakeRegistry(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         number = int(self.path.rsplit("/", 1)[1])
-        if number > len(self.schemas):
+        if self.path.startswith("/odd"):
+            self._answer(200, {"unexpected": 1})
+        elif number > len(self.schemas):
             self._answer(404, {"error_code": 40403, "message": "Schema not found"})
         else:
             self._answer(200, {"schema": self.schemas[number - 1]})
@@ -197,6 +199,24 @@ def test_a_schema_registry_that_refuses_is_named(registry_url: str) -> None:
     """The call and its status stand in the error."""
     with pytest.raises(SchemaRegistryError, match="404"):
         HttpSchemaRegistry(registry_url).schema_of(99)
+
+
+@pytest.mark.parametrize("schema_id", [1, 99])
+def test_a_record_that_names_no_schema_of_the_registry_costs_itself(registry_url: str, schema_id: int) -> None:
+    """One that is not there, or is no schema: the record is wrong, not the registry."""
+    with pytest.raises(UndecodableRecordError) as raised:
+        codecs(HttpSchemaRegistry(registry_url)).registry_event.decode(
+            b"\x00" + schema_id.to_bytes(4, "big") + b"x"
+        )
+    assert raised.value.reason == "unknown_schema"
+
+
+def test_a_registry_that_is_away_or_answers_nonsense_is_no_fault_of_a_record(registry_url: str) -> None:
+    """Else every record would be set aside while it is."""
+    record = b"\x00" + bytes(4) + b"x"
+    for url in ("http://127.0.0.1:1", f"{registry_url}/odd"):
+        with pytest.raises(SchemaRegistryError):
+            codecs(HttpSchemaRegistry(url)).registry_event.decode(record)
 
 
 def test_schemas_are_valid_json() -> None:

@@ -125,7 +125,21 @@ def test_no_instance_crashes_the_reader(host: dict[str, Any]) -> None:
     assert isinstance(parse_instance(host), Instance | BadInstance)
 
 
-@pytest.mark.parametrize("value", [None, [], "x", {}, {"name": ""}, {"name": 5}, {"name": "a", "hosts": "x"}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        "x",
+        {},
+        {"name": ""},
+        {"name": 5},
+        {"name": "a", "hosts": "x"},
+        {"name": "a", "hosts": 0},
+        {"name": "a", "hosts": False},
+        {"name": "a", "hosts": {}},
+    ],
+)
 def test_garbage_instead_of_a_service_is_refused(value: object) -> None:
     """An empty service is something else than no service: nothing is made up."""
     with pytest.raises(NacosGarbageError):
