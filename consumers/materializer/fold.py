@@ -151,11 +151,9 @@ class Fold:
                 outcome = self._refuse_name(error)
             except Exception as error:  # noqa: BLE001 - it costs this event, and what stood before stands
                 outcome = self._set_aside(event, error)
-                if namespace is not None and not isinstance(
-                    body, ServiceDelta | ServiceState | ServicePart | ServiceGone
-                ):
+                if namespace is not None and not isinstance(body, _OF_A_SERVICE):
                     mend_claims(namespace, touched.resources)
-            if touched.services or touched.resources:
+            if touched.services or touched.resources or touched.is_first:
                 if namespace is not None and namespace.complete:
                     self.state.touch(event.namespace, topic, offset, observed_at, touched)
                 # Nothing of it shows before the keyframe is whole, which touches all there is.

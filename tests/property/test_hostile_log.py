@@ -26,6 +26,7 @@ from schemas.events import (
     ServiceDelta,
     ServiceGone,
     ServiceKey,
+    ServicePart,
     ServiceState,
     SessionId,
     SyncCompleted,
@@ -75,11 +76,29 @@ bodies = st.one_of(
         count=ints,
         digest=longs,
     ),
+    st.builds(
+        ServicePart,
+        key=keys,
+        instances=many,
+        protect_threshold=st.floats(),
+        part=st.one_of(st.integers(-1, 2), ints),
+        parts=st.one_of(st.integers(-1, 3), ints),
+    ),
     st.builds(ServiceGone, key=keys),
     st.builds(ConfigState, key=items, content=st.text(max_size=50), content_type=names, md5=names),
     st.builds(ConfigGone, key=items),
     st.just(SyncStarted(reason="x")),
-    st.builds(SyncCompleted, services=ints, config_items=ints),
+    st.builds(
+        SyncCompleted,
+        services=st.one_of(st.integers(0, 2), ints),
+        config_items=st.one_of(st.integers(0, 2), ints),
+        kept_services=st.lists(keys, max_size=2).map(tuple),
+        keeps_all_services=st.booleans(),
+        kept_items=st.lists(items, max_size=2).map(tuple),
+        kept_item_groups=st.lists(
+            st.one_of(st.sampled_from(["*", "[", "[z-a]", "**a**b", "?"]), names), max_size=2
+        ).map(tuple),
+    ),
     st.just(NamespaceGone()),
     st.builds(Heartbeat, link=st.sampled_from(Link), detail=names),
 )

@@ -180,6 +180,23 @@ def test_a_namespace_that_could_not_be_viewed_is_looked_at_with_its_next_keyfram
     assert (update.manifest.changed, update.manifest.suspect) == (1, ())
 
 
+def test_an_empty_namespace_that_could_not_be_viewed_is_published_with_its_next_keyframe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing of it changes with that: it is published because it is whole."""
+    log = Log()
+    with monkeypatch.context() as patched:
+        patched.setattr(view_module, "tally", raising(MemoryError()))
+        log.keyframe({})
+        partition = partition_of(log)
+        assert partition.views[PUBLIC].manifest is None
+    log.keyframe({})
+    for offset, event in enumerate(log.events[-2:], start=len(log.events) - 2):
+        partition.apply(TOPIC, offset, event)
+    (update,) = publish(partition)
+    assert (update.manifest.resources, update.manifest.suspect) == (0, ())
+
+
 def control(body: Any, reason: str = "r") -> ControlEvent:
     """A decision over the namespace."""
     return ControlEvent(namespace=PUBLIC, author="a", reason=reason, issued_at=0, body=body)
