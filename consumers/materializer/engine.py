@@ -325,7 +325,8 @@ class Engine:
             for topic, offset in partition.next_offsets.items()
         ]
         if offsets or quarantined:
-            self._writer.commit(updates, quarantined, offsets, self._consumer)
+            for one in self._writer.commit(updates, quarantined, offsets, self._consumer):
+                self._partitions[one.partition].note_unwritten(one.view.namespace)
 
     def _offset_of(self, partition: MaterializedPartition, topic: str, offset: int) -> TopicPartition:
         if topic == CONTROL_EVENTS:

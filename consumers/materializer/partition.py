@@ -286,6 +286,10 @@ class MaterializedPartition:
         found, self._view_faults = self._view_faults, []
         return found
 
+    def note_unwritten(self, namespace: Namespace) -> None:
+        """An update could not be written as a whole: all of it is looked at again with the next keyframe."""
+        self._fold.state.note_faulted(namespace, None)
+
     def conflicts(self) -> dict[str, tuple[str, ...]]:
         """Resources that several want to state, and who; the first has them."""
         return {

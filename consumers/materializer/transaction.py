@@ -83,21 +83,24 @@ class TransactionWriter:
         quarantined: list[Quarantined],
         offsets: list[TopicPartition],
         consumer: Consumer,
-    ) -> None:
+    ) -> list[NamespaceUpdate]:
         """Writes all of it or nothing, and tells the views what stands published now.
 
         A resource that can't be encoded or is too large is left out and set aside: what was published of it
-        stands.
+        stands. So does a namespace whose manifest can't be written. The updates that were not written as a whole.
         """
         started = time.monotonic()
         self._producer.begin_transaction()
         written: list[tuple[NamespaceView, Update]] = []
+        not_whole: list[NamespaceUpdate] = []
         set_aside = list(quarantined)
-        for number, view, update in updates:
-            done, faults = self._write(number, view, update)
-            set_aside += [of_snapshot(number, fault) for fault in faults]
+        for one in updates:
+            done, faults = self._write(*one)
+            set_aside += [of_snapshot(one.partition, fault) for fault in faults]
             if done is not None:
-                written.append((view, done))
+                written.append((one.view, done))
+            if done is not one.update:
+                not_whole.append(one)
         for record in set_aside:
             self._produce(QUARANTINE, _ANY_PARTITION, record.key, self._codecs.quarantined.encode(record))
         if offsets:
@@ -112,6 +115,7 @@ class TransactionWriter:
             metrics.VERSIONS.inc()
             metrics.RESOURCES_WRITTEN.inc(len(update.records))
             metrics.EVENT_TO_SNAPSHOT.observe(max(0.0, time.time() - update.manifest.observed_at / 1e6))
+        return not_whole
 
     def _write(self, number: int, view: NamespaceView, update: Update) -> tuple[Update | None, list[Fault]]:
         """Writes an update's records; what of it was written, None for nothing, and what could not be."""

@@ -440,7 +440,8 @@ def test_a_resource_that_cannot_be_written_costs_itself(
 
     with monkeypatch.context() as patched:
         patched.setattr(AvroCodec, "encode", faulty)
-        writer.commit([NamespaceUpdate(0, view, update)], [], [], None)  # type: ignore[arg-type]
+        not_whole = writer.commit([NamespaceUpdate(0, view, update)], [], [], None)  # type: ignore[arg-type]
+    assert [one.view for one in not_whole] == [view]
     produced = writer._producer.produced  # type: ignore[attr-defined]
     assert [topic for topic, _, _ in produced].count(QUARANTINE) == 1
     (manifest,) = [
@@ -479,6 +480,23 @@ def test_a_manifest_that_cannot_be_written_costs_its_namespace(
     assert [topic for topic, _, _ in produced] == [QUARANTINE]
     assert view.manifest is None
     assert view.update(log.fold.state, log.fold.state.changes[PUBLIC].dirty, Occasion("test")) is not None
+
+
+def test_what_could_not_be_written_is_looked_at_with_the_next_keyframe() -> None:
+    """Also where that states what is folded already; until then the namespace is suspect."""
+    log = two_services()
+    partition = partition_of(log)
+    log.add(state(A, seen(make(weight=5)))[0])
+    partition.apply(TOPIC, len(log.events) - 1, log.events[-1])
+    ((view, _),) = partition.updates()
+    view.fail(MemoryError())
+    partition.note_unwritten(PUBLIC)
+    assert (partition.suspect, publish(partition)) == (1, [])
+    log.keyframe({A: [make(weight=5)], B: [make(f"10.0.1.{i}") for i in range(4)]})
+    for offset, event in enumerate(log.events[-4:], start=len(log.events) - 4):
+        partition.apply(TOPIC, offset, event)
+    (update,) = publish(partition)
+    assert (update.manifest.changed, update.manifest.suspect) == (1, ())
 
 
 class Views:
