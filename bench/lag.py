@@ -120,16 +120,16 @@ class Writer:
         )
 
 
-def changes() -> Iterator[RegistryBody]:
-    """A keyframe, then changes without end."""
+def changes(services: int = SERVICES) -> Iterator[RegistryBody]:
+    """A keyframe of so many services, then changes without end."""
     stated = {}
     yield SyncStarted(reason="bench")
-    for number in range(SERVICES):
+    for number in range(services):
         key = ServiceKey("DEFAULT_GROUP", f"svc-{number}")
         instances = tuple(make_instance(number, index) for index in range(INSTANCES))
         body, stated[key] = state(key, Observation(visible=instances))
         yield body
-    yield SyncCompleted(services=SERVICES, config_items=0)
+    yield SyncCompleted(services=services, config_items=0)
     dice = random.Random(1)
     keys = list(stated)
     while True:

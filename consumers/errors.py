@@ -1,8 +1,27 @@
 """What can go wrong for a reader of the log."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class ConsumerError(Exception):
     """The text says what is wrong and what to do."""
+
+
+class StoppedError(ConsumerError):
+    """The process is to stop; what it was doing is left undone."""
+
+
+class LogChangedError(ConsumerError):
+    """Topics are not those that were read before; the text says how they differ."""
+
+    def __init__(self, topics: Iterable[str], how: str) -> None:
+        self.topics = frozenset(topics)
+        super().__init__(f"{', '.join(sorted(self.topics))}: {how}")
 
 
 class NotRebuiltError(ConsumerError):

@@ -7,6 +7,14 @@ QUARANTINED = Counter("shiplog_materializer_quarantined_total", "Records set asi
 RESOURCES_WRITTEN = Counter("shiplog_materializer_resources_written_total", "Resource records and tombstones.")
 VERSIONS = Counter("shiplog_materializer_versions_total", "Manifests published.")
 TRANSACTIONS = Counter("shiplog_materializer_transactions_total", "Transactions, by outcome.", ["outcome"])
+STARTS_OVER = Counter(
+    "shiplog_materializer_starts_over_total", "Engines that ended before they were to, by cause.", ["cause"]
+)
+LOG_FAULTS = Counter(
+    "shiplog_materializer_log_faults_total",
+    "Partitions of topics that were not as they had been folded, when they were taken over, by fault.",
+    ["fault"],
+)
 RECOVERIES = Counter("shiplog_materializer_recoveries_total", "Partitions recovered.")
 RECOVERY_DIFFERENCES = Counter(
     "shiplog_materializer_recovery_differences_total",
@@ -43,4 +51,10 @@ FAULTED = Gauge(
     "shiplog_materializer_faulted_resources", "Resources that a fault of shiplog keeps at their last good content."
 )
 CONFLICTS = Gauge("shiplog_materializer_conflicts", "Resources that several want to state.")
-SUSPECT = Gauge("shiplog_materializer_suspect_namespaces", "Namespaces with a hole in their events.")
+SUSPECT = Gauge(
+    "shiplog_materializer_suspect_namespaces", "Namespaces with a hole in their events, in each datacenter."
+)
+AWAITING = Gauge(
+    "shiplog_materializer_awaiting_namespaces",
+    "Namespaces that stand at what was published before a hole in the log, until their next keyframe.",
+)

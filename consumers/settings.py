@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 from functools import cached_property
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from runtime.settings import AdminSettings, Section
 from schemas.topics import REGISTRY_EVENTS
@@ -149,5 +150,21 @@ class MaterializerSettings(Section):
         description="between two reads; a process that is busy for longer loses its partitions",
     )
     idle_commit_s: float = Field(default=10.0, gt=0, description="how often offsets move when nothing changes")
-    transaction_timeout_s: float = Field(default=10.0, gt=1)
+    session_timeout_s: float = Field(
+        default=20.0,
+        ge=6,
+        description="after so long without a sign of life partitions go to another process; longer than Kafka "
+        "takes to replace a broker, else each such death costs every materializer a recovery",
+    )
+    transaction_timeout_s: float = Field(
+        default=30.0,
+        ge=2,
+        description="so long Kafka waits for the end of a transaction; longer than it takes to replace a broker",
+    )
     admin: AdminSettings = AdminSettings(port=9913)
+
+    @model_validator(mode="after")
+    def _polls_within_sessions(self) -> Self:
+        if self.max_poll_s < self.session_timeout_s:
+            raise ValueError("max_poll_s must not be less than session_timeout_s")
+        return self

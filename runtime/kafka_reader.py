@@ -334,7 +334,7 @@ def close_consumer(consumer: Consumer, *, leave: bool, timeout_s: float = 5.0) -
     closing.start()
     closing.join(timeout_s)
     if closing.is_alive():
-        _log.warning("a consumer does not close; it is left behind")
+        _log.warning("consumer_left_behind", reason="it does not close")
 
 
 def _close(consumer: Consumer, leave: bool) -> None:  # noqa: FBT001 - a thread's argument
@@ -347,8 +347,11 @@ def _close(consumer: Consumer, leave: bool) -> None:  # noqa: FBT001 - a thread'
         while consumer.consume(10_000, timeout=0.05 if leave else 0) and time.monotonic() < deadline:
             pass
     except KafkaException as error:
-        _log.info("closing a consumer that failed", error=error.args[0].str())
-    consumer.close()
+        _log.info("closing_a_consumer_that_failed", error=error.args[0].str())
+    try:
+        consumer.close()
+    except (KafkaException, RuntimeError) as error:
+        _log.warning("consumer_not_closed", error=str(error))
 
 
 def set_aside(message: Message, *, reason: str, detail: str, process: str) -> Quarantined:

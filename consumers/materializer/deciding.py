@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from consumers.materializer.partition import MaterializedPartition
     from consumers.settings import ConversionSettings, GuardSettings
     from runtime.settings import KafkaSettings
+    from runtime.supervision import Supervisor
     from schemas.avro_codec import Codecs
     from schemas.control import ControlEvent, Pin
     from schemas.events import Namespace
@@ -38,12 +39,18 @@ class Deciding:
     """The queues of a process's partitions. Belongs to the engine's thread; rebuilding has its own."""
 
     def __init__(
-        self, kafka: KafkaSettings, codecs: Codecs, conversion: ConversionSettings, guard: GuardSettings
+        self,
+        kafka: KafkaSettings,
+        codecs: Codecs,
+        conversion: ConversionSettings,
+        guard: GuardSettings,
+        supervisor: Supervisor,
     ) -> None:
         self._kafka = kafka
         self._codecs = codecs
         self._conversion = conversion
         self._guard = guard
+        self._supervisor = supervisor
         self._queues: dict[int, DecisionQueue] = {}
 
     def begin(self, number: int) -> None:
@@ -54,6 +61,15 @@ class Deciding:
         """The partition is no longer ours."""
         if (queue := self._queues.pop(number, None)) is not None:
             queue.abandon()
+
+    def close(self) -> None:
+        """No partition is ours any more."""
+        for number in list(self._queues):
+            self.end(number)
+
+    def waiting(self) -> dict[int, list[dict[str, object]]]:
+        """By partition, the decisions that are not carried out yet; for operators."""
+        return {number: queue.describe() for number, queue in self._queues.items()}
 
     def take(self, number: int, offset: int, value: bytes | None) -> None:
         """A decision arrived.
@@ -126,6 +142,7 @@ class Deciding:
             self._codecs,
             self._conversion,
             self._guard,
+            self._supervisor,
             partition=number,
             namespace=namespace,
             version=pin.version,

@@ -67,6 +67,20 @@ class DecisionQueue:
         """The offset of the oldest that is not carried out."""
         return min(self._waiting, default=None)
 
+    def describe(self) -> list[dict[str, object]]:
+        """The decisions that are not carried out, oldest first; for operators."""
+        rebuilding = {offset for offset, _ in self._rebuilding.values()}
+        return [
+            {
+                "kind": type(event.body).__name__,
+                "namespace": event.namespace,
+                "author": event.author,
+                "offset": offset,
+                "rebuilding": offset in rebuilding,
+            }
+            for offset, event in self._waiting.items()
+        ]
+
     def abandon(self) -> None:
         """The partition is no longer ours."""
         for _, rebuild in self._rebuilding.values():

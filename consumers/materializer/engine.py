@@ -13,14 +13,14 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumers import metrics
+from consumers.errors import LogChangedError
 from consumers.materializer.deciding import Deciding
 from consumers.materializer.faults import Fault, internal
 from consumers.materializer.fold import Outcome
-from consumers.materializer.partition import MaterializedPartition
-from consumers.materializer.recovery import from_metadata, to_metadata
+from consumers.materializer.recovery import to_metadata
 from consumers.materializer.reporting import Reporting
 from consumers.materializer.setting_aside import of_record, of_snapshot
-from consumers.materializer.snapshot_reader import read_published
+from consumers.materializer.taking_over import TakeOver
 from consumers.materializer.transaction import NamespaceUpdate, TransactionWriter
 from runtime.kafka_clients import make_consumer
 from runtime.kafka_reader import LARGE_RECORDS, close_consumer
@@ -29,28 +29,35 @@ from schemas.errors import SchemaRegistryError, UndecodableRecordError
 from schemas.topics import CONTROL_EVENTS
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from confluent_kafka import Consumer, Message
 
+    from consumers.materializer.group import Group
+    from consumers.materializer.partition import MaterializedPartition
+    from consumers.materializer.patience import Patience
     from consumers.materializer.reporting import Status
+    from consumers.materializer.topic_watch import TopicWatch
     from consumers.settings import ConversionSettings, MaterializerSettings
     from runtime.settings import KafkaSettings
+    from runtime.supervision import Supervisor
     from schemas.avro_codec import Codecs
     from schemas.records import Quarantined
 
 _log = structlog.get_logger()
 
 _POLL_S = 0.2
-_KAFKA_TIMEOUT_S = 10.0
-"""No operation is worth waiting longer for: a fresh start is the surer way back."""
+_REPORT_S = 1.0
+_SILENCE_S = 5.0
+"""The end of a partition is told once, and was once not told at all: a recovery asks again after so long."""
 
 
 class Engine:
     """Materializes the partitions that the group gives it.
 
-    Everything runs on the thread that calls `run`, rebalance callbacks included.
+    Everything runs on the thread that calls `run`, rebalance callbacks included. `name` is the process's, in the
+    group and for its transactions. Topics in `made_anew` are known to have been; `has_committed` says that what
+    followed from that is in the group's offsets.
     """
 
     def __init__(
@@ -59,33 +66,45 @@ class Engine:
         settings: MaterializerSettings,
         conversion: ConversionSettings,
         codecs: Codecs,
-        instance: str,
+        name: str,
+        *,
+        patience: Patience,
+        supervisor: Supervisor,
+        watch: TopicWatch,
+        group: Group,
+        made_anew: Collection[str] = (),
     ) -> None:
-        self._kafka = kafka
+        self._name = name
         self._settings = settings
-        self._conversion = conversion
         self._codecs = codecs
-        self._client_id = f"shiplog-materializer-{instance}"
+        self._patience = patience
+        self._watch = watch
         self._partitions: dict[int, MaterializedPartition] = {}
-        self._deciding = Deciding(kafka, codecs, conversion, settings.guard)
-        self._committed_at = time.monotonic()
+        self._deciding = Deciding(kafka, codecs, conversion, settings.guard, supervisor)
+        self._committed_at = self._heard_at = time.monotonic()
         self._lost = False
         self._closing = False
         self._starts: list[TopicPartition] = []
-        self._fault: KafkaException | None = None
+        self._read: list[TopicPartition] = []
+        self._fault: Exception | None = None
         self._reporting = Reporting()
+        self._take_over = TakeOver(
+            kafka, settings, conversion, codecs, name, group=group, patience=patience, made_anew=made_anew
+        )
+        self.has_committed = False
         self._consumer = make_consumer(
             kafka,
-            self._client_id,
+            name,
             {
                 "group.id": settings.group,
-                "group.instance.id": self._client_id,
+                "group.instance.id": name,
                 "enable.auto.commit": False,
+                "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
                 "isolation.level": "read_committed",
                 # range keeps the same partition of every input topic with one process
                 "partition.assignment.strategy": "range",
-                "session.timeout.ms": 6000,
+                "session.timeout.ms": int(settings.session_timeout_s * 1000),
                 "heartbeat.interval.ms": 1500,
                 "max.poll.interval.ms": int(settings.max_poll_s * 1000),
                 "topic.metadata.refresh.interval.ms": 10_000,  # when another datacenter's topic appears
@@ -93,13 +112,15 @@ class Engine:
                 **LARGE_RECORDS,
             },
         )
-        self._writer = TransactionWriter(kafka, settings, codecs, self._client_id)
+        self._writer = TransactionWriter(kafka, settings, codecs, name, patience=patience, supervisor=supervisor)
 
-    def run(self, stop: threading.Event, report: Callable[[Status], None]) -> None:
-        """Reads, folds and publishes until stopped.
+    def run(self, report: Callable[[Status], None]) -> None:
+        """Reads, folds and publishes until the process is to stop.
 
         Raises:
-            KafkaException: anything that a fresh start mends; also what a callback met.
+            KafkaException: Kafka failed, or refuses; also what a callback met.
+            LogChangedError: a topic was made anew under it.
+            StoppedError: the process is to stop.
         """
         self._writer.start()
         self._consumer.subscribe(
@@ -109,26 +130,31 @@ class Engine:
             on_lost=self._lost_membership,
         )
         reported_at = 0.0
-        while not stop.is_set():
+        while True:
+            self._patience.turn()
             first = self._consumer.poll(_POLL_S)
             messages = [] if first is None else [first, *self._consumer.consume(self._settings.max_batch, 0)]
             if self._fault is not None:
                 raise self._fault
             if self._lost:
-                # Kafka was away: a transactional producer from before can hang for a minute in its first
-                # transaction afterwards, a new one does not.
+                # Kafka was away for longer than a session: the partitions may be another process's. Consumer and
+                # producer are made anew, for librdkafka's producers do not always survive that.
                 raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID, "partitions lost"))
             if self._starts:
                 # What was read while partitions changed hands may be of the former assignment, and out of order
                 # for the new one: it is read again.
                 messages = []
-                self._start_reading()
+                self._read_from(self._starts)
+                self._starts = []
+            self._look_for_silence(messages)
             quarantined = self._fold(messages)
             self._publish(quarantined)
             self._deciding.carry_out(self._partitions, self._commit)
-            if time.monotonic() - reported_at > 1.0:
+            if time.monotonic() - reported_at > _REPORT_S:
                 reported_at = time.monotonic()
-                report(self._reporting.report(self._partitions.values()))
+                if made_anew := self._watch.take_made_anew():
+                    raise LogChangedError(made_anew, "deleted and made anew")
+                report(self._reporting.report(self._partitions.values(), self._deciding.waiting()))
                 self._measure_lag()
 
     def _measure_lag(self) -> None:
@@ -145,6 +171,8 @@ class Engine:
     def close(self) -> None:
         """Ends the membership; the next engine of this name gets the partitions back, unless they were lost."""
         self._closing = True
+        self._deciding.close()
+        self._writer.close()
         close_consumer(self._consumer, leave=self._lost)
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
@@ -156,56 +184,46 @@ class Engine:
         if self._closing:
             return
         try:
-            self._assigned(consumer, assigned)
-        except KafkaException as error:
+            taken = self._take_over.take(consumer, assigned)
+        except Exception as error:  # noqa: BLE001 - raised by `run`
             self._fault = error
-
-    def _assigned(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
-        """Reads back what stands published, and goes back to where the fold must begin."""
-        committed = consumer.committed(assigned, timeout=_KAFKA_TIMEOUT_S)
-        numbers = sorted({tp.partition for tp in committed})
-        published = read_published(self._kafka, self._codecs, numbers, self._client_id)
-        for number in numbers:
-            self._partitions[number] = MaterializedPartition(
-                number=number,
-                settings=self._conversion,
-                guard=self._settings.guard,
-                expected=self._settings.expected,
-                published=published[number],
-                live_from={
-                    tp.topic: tp.offset
-                    for tp in committed
-                    if tp.partition == number and tp.offset > 0 and tp.topic != CONTROL_EVENTS
-                },
-            )
+            return
+        self._partitions.update(taken.partitions)
+        for number in taken.partitions:
             self._deciding.begin(number)
-        controls = [tp for tp in committed if tp.topic == CONTROL_EVENTS]
-        self._starts = [TopicPartition(tp.topic, tp.partition, max(tp.offset, 0)) for tp in controls]
-        for tp in committed:
-            if tp.topic == CONTROL_EVENTS:
-                continue
-            recover_from = from_metadata(tp.metadata)
-            earliest, end = consumer.get_watermark_offsets(
-                TopicPartition(tp.topic, tp.partition), timeout=_KAFKA_TIMEOUT_S
-            )
-            wanted = recover_from if recover_from is not None else max(tp.offset, 0)
-            if wanted < earliest:
-                _log.error(
-                    "the log no longer holds the keyframes that the fold needs",
-                    topic=tp.topic, partition=tp.partition, needed=wanted, earliest=earliest,
-                )  # fmt: skip
-            start = min(max(wanted, earliest), end)
-            self._partitions[tp.partition].begin(tp.topic, start)
-            self._starts.append(TopicPartition(tp.topic, tp.partition, start))
+        self._starts = taken.starts
         consumer.assign(self._starts)
         metrics.PARTITIONS.set(len(self._partitions))
-        _log.info("partitions assigned", partitions=numbers)
+        _log.info("partitions_assigned", partitions=sorted(taken.partitions))
 
-    def _start_reading(self) -> None:
-        self._consumer.assign(self._starts)
+    def _read_from(self, starts: list[TopicPartition]) -> None:
+        self._heard_at, self._read = time.monotonic(), starts
+        self._consumer.assign(starts)
         # Decisions are carried out in the present, behind what is recovered.
-        self._consumer.pause([tp for tp in self._starts if tp.topic == CONTROL_EVENTS])
-        self._starts = []
+        self._consumer.pause(
+            [tp for tp in starts if tp.topic == CONTROL_EVENTS and self._partitions[tp.partition].recovering]
+        )
+
+    def _look_for_silence(self, messages: list[Message]) -> None:
+        """Asks again for what a recovery waits for."""
+        if messages:
+            self._heard_at = time.monotonic()
+            return
+        recovering = [partition for partition in self._partitions.values() if partition.recovering]
+        if not recovering or time.monotonic() - self._heard_at < _SILENCE_S:
+            return
+        _log.warning("recovery_silent", partitions=[partition.number for partition in recovering])
+        positions = {
+            (topic, partition.number): offset
+            for partition in self._partitions.values()
+            for topic, offset in partition.next_offsets.items()
+        }
+        self._read_from(
+            [
+                TopicPartition(tp.topic, tp.partition, positions.get((tp.topic, tp.partition), tp.offset))
+                for tp in self._read
+            ]
+        )
 
     def _revoked(self, _: Consumer, revoked: list[TopicPartition]) -> None:
         self._starts = []
@@ -221,23 +239,35 @@ class Engine:
     def _fold(self, messages: list[Message]) -> list[Quarantined]:
         """Folds the records in; what of them can't be used comes back."""
         quarantined: list[Quarantined] = []
-        if messages:
-            metrics.BATCH.observe(len(messages))
+        records = 0
         for message in messages:
             error = message.error()
-            if error is not None:
-                self._note(message, error)
-                continue
             topic, number, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
             partition = self._partitions.get(number)
+            if error is not None:
+                if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - confluent-kafka's name
+                    self._note(message, error)
+                elif partition is not None:
+                    partition.reach_end(topic, offset)
+                    self._recover_where_caught_up(partition, quarantined)
+                continue
             if partition is None:
                 continue
-            faults = self._take(partition, topic, offset, message.value())
-            if topic == CONTROL_EVENTS or not partition.recovering:  # else they were set aside when first read
-                quarantined += [of_record(message, fault) for fault in faults]
-            if partition.recovering and partition.has_caught_up():
+            records += 1
+            if offset < partition.next_offsets.get(topic, 0):
+                raise LogChangedError([topic], f"offset {offset} of partition {number} came behind higher ones")
+            if partition.recovering:
+                partition.reach(topic, offset)
                 # Events of this batch behind the last commit must not be compared with what stands published.
-                self._recover(partition, quarantined)
+                self._recover_where_caught_up(partition, quarantined)
+            faults = self._take(partition, topic, offset, message.value())
+            if faults and (topic == CONTROL_EVENTS or offset >= partition.first_read[topic]):
+                # Others were set aside when they were first read.
+                quarantined += [of_record(message, fault) for fault in faults]
+            if partition.recovering:
+                self._recover_where_caught_up(partition, quarantined)
+        if records:
+            metrics.BATCH.observe(records)
         return quarantined
 
     def _take(
@@ -262,11 +292,15 @@ class Engine:
 
     def _note(self, message: Message, error: KafkaError) -> None:
         """An error among the records; raises what a fresh start may mend."""
-        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and message.topic() in self._settings.event_topics:
-            # A datacenter whose events are not mirrored yet keeps the others waiting for nothing.
-            _log.warning("an event topic does not exist yet; it is joined when it does", topic=message.topic())
-        elif error.code() != KafkaError._PARTITION_EOF and not error.retriable():  # noqa: SLF001
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            # A datacenter whose events are not mirrored yet, or a topic that was deleted: the others go on.
+            _log.warning("topic_missing", topic=message.topic())
+        elif not error.retriable():
             raise KafkaException(error)
+
+    def _recover_where_caught_up(self, partition: MaterializedPartition, quarantined: list[Quarantined]) -> None:
+        if partition.recovering and partition.has_caught_up():
+            self._recover(partition, quarantined)
 
     def _recover(self, partition: MaterializedPartition, quarantined: list[Quarantined]) -> None:
         """Ends a recovery; commits what differs with all that was folded so far, for offsets cover it all."""
@@ -281,7 +315,7 @@ class Engine:
         if not any(other.recovering for other in self._partitions.values()):
             settle_memory()  # once for all partitions: it walks the whole heap
         _log.info(
-            "partition recovered",
+            "partition_recovered",
             partition=partition.number,
             differing_namespaces=len(differing),
             compare_s=round(time.monotonic() - started, 3),
@@ -291,8 +325,7 @@ class Engine:
         """Commits what the batch changed; offsets alone only now and then."""
         for partition in self._partitions.values():
             partition.count_applied()
-            if partition.recovering and partition.has_caught_up():
-                self._recover(partition, quarantined)
+            self._recover_where_caught_up(partition, quarantined)
         updates = self._updates()
         quarantined = [*quarantined, *self._view_faults()]
         overdue = time.monotonic() - self._committed_at > self._settings.idle_commit_s
@@ -327,10 +360,13 @@ class Engine:
         if offsets or quarantined:
             for one in self._writer.commit(updates, quarantined, offsets, self._consumer):
                 self._partitions[one.partition].note_unwritten(one.view.namespace)
+            self.has_committed = self.has_committed or bool(offsets)
 
     def _offset_of(self, partition: MaterializedPartition, topic: str, offset: int) -> TopicPartition:
         if topic == CONTROL_EVENTS:
             waiting = self._deciding.first_waiting(partition.number)
             return TopicPartition(topic, partition.number, offset if waiting is None else waiting)
-        metadata = to_metadata(partition.recovery_offset(topic))
+        metadata = to_metadata(
+            partition.recovery_offset(topic), self._name, is_unsettled=partition.is_unsettled(topic)
+        )
         return TopicPartition(topic, partition.number, offset, metadata=metadata)

@@ -17,9 +17,11 @@ from consumers.materializer.decisions import MAX_DECISIONS_BYTES, releases_of, s
 from consumers.materializer.fold import Fold, Outcome
 from consumers.materializer.fold_state import NamespaceChanges, Touched
 from consumers.materializer.recovery import recovery_offset
+from consumers.materializer.standing import StandingNamespaces
 from consumers.materializer.status import datacenter_statuses, namespace_status
 from consumers.materializer.view import NamespaceView, Occasion
-from schemas.control import Decision, Pin, Release
+from schemas.control import Decision, ExcludeDatacenter, Pin, Release
+from schemas.events import Heartbeat, NamespaceGone, SyncCompleted
 from schemas.topics import CONTROL_EVENTS
 
 if TYPE_CHECKING:
@@ -27,12 +29,13 @@ if TYPE_CHECKING:
 
     from consumers.materializer.faults import Fault
     from consumers.materializer.guard import Ending, Hold
+    from consumers.materializer.recovery import Beginning
     from consumers.materializer.status import NamespaceStatus
     from consumers.materializer.view import PublishedNamespace, Update
     from consumers.settings import ConversionSettings, ExpectedSettings, GuardSettings
     from schemas.control import ControlEvent
     from schemas.events import Datacenter, Namespace, RegistryEvent
-    from schemas.records import ResourceRecord
+    from schemas.records import Manifest, ResourceRecord
 
 _log = structlog.get_logger()
 
@@ -49,9 +52,11 @@ class Progress(NamedTuple):
 
 @dataclass(slots=True)
 class MaterializedPartition:
-    """The state behind one partition number; `next_offsets` is by event topic.
+    """The state behind one partition number; offsets are by topic.
 
-    While it recovers, events are folded without publishing: `recovered` compares with what stands published.
+    `next_offsets` is where reading goes on. Up to `live_from` it recovers: events are folded without publishing,
+    and `recovered` compares with what stands published. Records from `first_read` on were not read before. Where
+    `control_void_from` is set, published decisions from that offset on are of a former control topic.
     """
 
     number: int
@@ -59,13 +64,19 @@ class MaterializedPartition:
     guard: GuardSettings
     expected: ExpectedSettings
     published: dict[Namespace, PublishedNamespace]
-    live_from: dict[str, int]
+    control_void_from: int | None = None
+    live_from: dict[str, int] = field(default_factory=dict)
+    first_read: dict[str, int] = field(default_factory=dict)
     next_offsets: dict[str, int] = field(default_factory=dict)
     first_offsets: dict[str, int] = field(default_factory=dict)
     views: dict[Namespace, NamespaceView] = field(default_factory=dict)
     recovering: bool = True
     _view_faults: list[Fault] = field(default_factory=list)
     _applied: int = 0
+    _is_awaiting: bool = True
+    _may_be_settled: bool = False
+    _standing: StandingNamespaces = field(init=False)
+    _written_at: dict[Namespace, int] = field(init=False)
     _fold: Fold = field(init=False)
     _converter: str = field(init=False)
 
@@ -73,21 +84,39 @@ class MaterializedPartition:
         """Begins with an empty fold, and with the decisions that were in force."""
         self._fold = Fold(self.settings, self.guard)
         self._converter = converter_name(self.settings, self.guard)
+        self._standing = StandingNamespaces.of(self.published)
+        self._written_at = {name: one.written_at for name, one in self.published.items()}
         releases = {}
         for namespace, standing in self.published.items():
             if standing.manifest is None:
                 continue
             decisions = standing.manifest.decisions
-            releases.update({one.offset: one for one in releases_of(decisions)})
+            releases.update({(one.offset, one.event.issued_at): one for one in releases_of(decisions)})
             if in_force := without_releases(decisions):
                 self._fold.state.decisions[namespace] = in_force
             if (decided := standing.manifest.version.get(CONTROL_EVENTS)) is not None:
                 self._fold.state.changes[namespace] = NamespaceChanges(version={CONTROL_EVENTS: decided})
         self._fold.decider.schedule(releases.values())
 
-    def begin(self, topic: str, offset: int) -> None:
-        """The topic is read from here."""
-        self.first_offsets[topic] = self.next_offsets[topic] = offset
+    def begin(self, topic: str, beginning: Beginning) -> None:
+        """The topic is read like this."""
+        self.first_offsets[topic] = self.next_offsets[topic] = beginning.start
+        self.live_from[topic], self.first_read[topic] = beginning.live_from, beginning.first_read
+        if beginning.fault is not None:
+            self._standing.unsettled.add(topic)
+
+    def reach(self, topic: str, offset: int) -> None:
+        """Everything below that offset is read: what is between the last record and it holds none.
+
+        Aborted transactions and the markers that end a transaction take offsets, too.
+        """
+        if offset > self.next_offsets.get(topic, offset):
+            self.next_offsets[topic] = offset
+
+    def reach_end(self, topic: str, offset: int) -> None:
+        """There is nothing more to read of the topic now."""
+        self.reach(topic, offset)
+        self.live_from.pop(topic, None)
 
     @property
     def progress(self) -> Progress:
@@ -100,6 +129,8 @@ class MaterializedPartition:
         """Folds in an event; what was set aside of it is in `faults`."""
         self.next_offsets[topic] = offset + 1
         outcome = self._fold.apply(topic, offset, event)
+        if self._is_awaiting:
+            self._note_standing(topic, offset, event)
         if outcome is _APPLIED:
             self._applied += 1
             return outcome
@@ -114,6 +145,14 @@ class MaterializedPartition:
                 offset=offset,
             )
         return outcome
+
+    def _note_standing(self, topic: str, offset: int, event: RegistryEvent) -> None:
+        """Notes that a namespace that stands published may be compared now."""
+        if isinstance(event.body, NamespaceGone) and event.namespace in self._standing:
+            self._standing.note_gone(event.namespace, event.datacenter)
+            self._fold.state.touch(event.namespace, topic, offset, event.observed_at, Touched())
+        if isinstance(event.body, NamespaceGone | SyncCompleted | Heartbeat):
+            self._may_be_settled = True
 
     def count_applied(self) -> None:
         """Adds the events since the last call to the metric: once a batch, since each time takes a lock."""
@@ -133,27 +172,41 @@ class MaterializedPartition:
         self.take_ended_holds()  # counted when they ended for the first time
         state = self._fold.state
         occasion = self._occasion("recovery")
-        for namespace, changes in list(state.changes.items()):
-            view = self._view(namespace)
-            if state.stands(namespace) or not self._may_publish(view):
-                continue
-            changes.dirty.clear()
-            if not state.of_namespace(namespace):
-                continue
-            update = view.update_all(state, self._for(namespace, occasion))
-            self._view_faults += view.faults
-            if update is None:
-                continue
-            if not update.records and view.manifest is not None:
-                changes.version = dict(view.manifest.version)
-                changes.observed_at = view.manifest.observed_at
-                continue
-            metrics.RECOVERY_DIFFERENCES.inc()
-            yield view, update
+        for namespace in list(state.changes):
+            if (update := self._compare(namespace, occasion)) is not None:
+                yield self.views[namespace], update
+        for namespace in self._standing:
+            self._view(namespace)
+        self._is_awaiting = bool(self._standing)
+        self._standing.all_awaited(state)
+
+    def _compare(self, namespace: Namespace, occasion: Occasion) -> Update | None:
+        """What brings a namespace that stood published before the fold to the fold's state, if it may be."""
+        state = self._fold.state
+        view, changes = self._view(namespace), state.changes[namespace]
+        if state.stands(namespace) or not self._may_publish(view):
+            return None
+        changes.dirty.clear()
+        is_known = bool(state.of_namespace(namespace)) or (
+            namespace in self._standing and self._standing.is_gone(namespace)
+        )
+        self._standing.settle(namespace)
+        update = view.update_all(state, self._for(namespace, occasion)) if is_known else None
+        self._view_faults += view.faults if is_known else []
+        if update is None:
+            return None
+        if not update.records and view.manifest is not None:
+            changes.version = dict(view.manifest.version)
+            changes.observed_at = view.manifest.observed_at
+            return None
+        metrics.RECOVERY_DIFFERENCES.inc()
+        return update
 
     def updates(self) -> Iterator[tuple[NamespaceView, Update]]:
         """What the events since the last call changed, namespace by namespace."""
         state = self._fold.state
+        if self._may_be_settled:
+            yield from self._settle()
         occasion: Occasion | None = None
         for namespace, changes in state.changes.items():
             if not changes.dirty:
@@ -170,6 +223,16 @@ class MaterializedPartition:
             self._view_faults += view.faults
             if update is not None:
                 yield view, update
+
+    def _settle(self) -> Iterator[tuple[NamespaceView, Update]]:
+        """Compares the namespaces that need not wait for a datacenter any more."""
+        self._may_be_settled = False
+        state, occasion = self._fold.state, self._occasion("recovery")
+        for namespace in self._standing:
+            if namespace in state.changes and (update := self._compare(namespace, occasion)) is not None:
+                yield self.views[namespace], update
+        self._is_awaiting = bool(self._standing)
+        self._standing.all_awaited(state)
 
     def decide(
         self,
@@ -213,10 +276,15 @@ class MaterializedPartition:
         occasion = self._for(namespace, self._occasion(f"control: {type(event.body).__name__}"))
         if isinstance(event.body, Pin):
             update = view.replace(state, pinned, occasion)
-        elif state.stands(namespace) or not changes.version.keys() - {CONTROL_EVENTS}:
-            # It stands, or the log no longer says anything of it: then what is published is all there is.
+        elif (
+            state.stands(namespace)
+            or self._standing.awaited(namespace, state)
+            or not (changes.version.keys() - {CONTROL_EVENTS} or isinstance(event.body, ExcludeDatacenter))
+        ):
+            # It stands, or the log does not say all of it: then what is published is all there is.
             update = view.restate(state, occasion)
-        elif stood:
+        elif stood or namespace in self._standing:
+            self._standing.settle(namespace)
             update = view.update_all(state, occasion)
         else:
             update = view.update(state, changes.dirty, occasion)
@@ -232,7 +300,7 @@ class MaterializedPartition:
         view = self._view(event.namespace) if is_known else None
         if view is None or view.manifest is None:
             return f"namespace {event.namespace} has no snapshot"
-        if view.manifest.version.get(CONTROL_EVENTS, -1) >= offset:
+        if self._is_decided(view.manifest, offset, event):
             return ""
         standing = (*self._fold.state.decisions_over(event.namespace), Decision(event, offset, {}))
         if (size := sum(map(size_of, standing))) > MAX_DECISIONS_BYTES:
@@ -241,10 +309,17 @@ class MaterializedPartition:
             )
         return None
 
+    def _is_decided(self, manifest: Manifest, offset: int, event: ControlEvent) -> bool:
+        """Whether the decision at that offset of the control topic is in the manifest."""
+        decided_to = manifest.version.get(CONTROL_EVENTS, -1)
+        if self.control_void_from is not None and decided_to >= self.control_void_from:
+            return event.issued_at <= self._written_at.get(manifest.namespace, 0)
+        return decided_to >= offset
+
     def _may_publish(self, view: NamespaceView) -> bool:
-        """Whether a namespace may be seen: it was before, or all datacenters that are expected have stated it."""
+        """Whether a namespace may be seen anew: all that it was made of, or is to be made of, have stated it."""
         if view.manifest is not None:
-            return True
+            return not self._standing.awaited(view.namespace, self._fold.state)
         state = self._fold.state
         if not state.is_complete(view.namespace):
             return False
@@ -316,9 +391,19 @@ class MaterializedPartition:
 
     @property
     def suspect(self) -> int:
-        """How many namespaces have a hole in their events, counted in each datacenter."""
-        datacenters = self._fold.state.datacenters.values()
-        return sum(ns.suspect for datacenter in datacenters for ns in datacenter.namespaces.values())
+        """How many namespaces have a hole in their events, or await a statement, counted in each datacenter."""
+        state = self._fold.state
+        awaited = 0 if self.recovering else sum(map(len, self._standing.all_awaited(state).values()))
+        holes = (ns.suspect for datacenter in state.datacenters.values() for ns in datacenter.namespaces.values())
+        return awaited + sum(holes)
+
+    def is_unsettled(self, topic: str) -> bool:
+        """Whether the topic's log has a hole over which not all namespaces were stated anew yet."""
+        return topic in self._standing.unsettled
+
+    def awaited(self) -> dict[Namespace, frozenset[Datacenter]]:
+        """The namespaces that stand at what was published before a hole in the log, and whom they await."""
+        return {} if self.recovering else self._standing.all_awaited(self._fold.state)
 
     def holds(self) -> list[tuple[Datacenter, Hold]]:
         """The guard's open holds."""
@@ -342,14 +427,19 @@ class MaterializedPartition:
             "recovering": self.recovering,
             "next_offsets": dict(self.next_offsets),
             "namespaces": sorted(self.views),
+            "awaited": {name: sorted(datacenters) for name, datacenters in self.awaited().items()},
+            "unsettled_topics": sorted(self._standing.unsettled),
             "holds": [hold.describe(name) for name, hold in self.holds()],
             "datacenters": datacenter_statuses(self._fold.state),
         }
 
     def namespaces(self) -> dict[Namespace, NamespaceStatus]:
         """Each namespace as an operator sees it."""
+        state = self._fold.state
         return {
-            name: namespace_status(self._fold.state, view, self.expected.datacenters)
+            name: namespace_status(
+                state, view, self.expected.datacenters, awaited=self._standing.awaited(name, state)
+            )
             for name, view in self.views.items()
         }
 

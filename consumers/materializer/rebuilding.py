@@ -19,6 +19,7 @@ from schemas.topics import CONTROL_EVENTS, SNAPSHOT_HISTORY
 if TYPE_CHECKING:
     from consumers.settings import ConversionSettings, GuardSettings
     from runtime.settings import KafkaSettings
+    from runtime.supervision import Supervisor
     from schemas.avro_codec import Codecs
     from schemas.events import Namespace
     from schemas.records import Manifest, ResourceRecord
@@ -40,6 +41,7 @@ class Rebuilding:
         codecs: Codecs,
         conversion: ConversionSettings,
         guard: GuardSettings,
+        supervisor: Supervisor,
         *,
         partition: int,
         namespace: Namespace,
@@ -54,22 +56,27 @@ class Rebuilding:
         self._version = version
         self.result: Records | NotRebuiltError | None = None
         self._abandoned = threading.Event()
-        threading.Thread(target=self._run, name=f"rebuild-{namespace}", daemon=True).start()
+        self._thread = supervisor.thread("rebuild", self._run)
+        self._thread.start()
 
     def abandon(self) -> None:
         """It is no longer wanted."""
         self._abandoned.set()
 
     def _run(self) -> None:
+        """Ends with a result, whatever happens: a decision that waited for one for ever would say nothing."""
+        self._thread.end()
         try:
             self.result = self._rebuild()
         except NotRebuiltError as error:
             self.result = error
         except KafkaException as error:
             self.result = NotRebuiltError(f"Kafka failed: {error.args[0].str()}")
-        except Exception as error:  # noqa: BLE001 - a fault of ours: it is logged, and the partition goes on
-            _log.exception("rebuilding failed", namespace=self._namespace)
+        except BaseException as error:
             self.result = NotRebuiltError(f"{type(error).__name__}: {error}")
+            if not isinstance(error, Exception):
+                raise  # told by the supervisor, which ends the process
+            _log.exception("rebuild_failed", namespace=self._namespace)
 
     def _rebuild(self) -> Records:
         with PartitionReader(self._kafka, "shiplog-rebuild", self._partition) as reader:

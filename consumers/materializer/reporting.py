@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
@@ -13,7 +14,7 @@ from consumers.settings import GuardMode
 from consumers.times import time_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from consumers.materializer.partition import MaterializedPartition
     from consumers.materializer.status import NamespaceStatus
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 _PROGRESS_S = 5.0
+_MOST_LINES = 100
+_MOST_NAMED = 5
 
 
 class Status(NamedTuple):
@@ -32,6 +35,8 @@ class Status(NamedTuple):
     namespaces: dict[Namespace, NamespaceStatus]
     waiting_for: str
     """Why the partitions are not ready; empty when they are."""
+    awaiting: str = ""
+    """Which namespaces stand at what was published before a hole in the log; empty where none does."""
 
 
 class Reporting:
@@ -41,10 +46,15 @@ class Reporting:
         self._holds: set[str] = set()
         self._conflicts: set[str] = set()
         self._oversized: set[str] = set()
+        self._awaiting: set[str] = set()
         self._recovering_since = 0.0
         self._progress_at = 0.0
 
-    def report(self, partitions: Collection[MaterializedPartition]) -> Status:
+    def report(
+        self,
+        partitions: Collection[MaterializedPartition],
+        decisions_waiting: Mapping[int, list[dict[str, object]]] = MappingProxyType({}),
+    ) -> Status:
         """Sets the metrics, logs what is new, and answers with the status."""
         self._report_holds(partitions)
         self._report_conflicts(partitions)
@@ -56,9 +66,13 @@ class Reporting:
         namespaces = {name: status for p in partitions for name, status in p.namespaces().items()}
         metrics.STANDING.set(sum(status.stands for status in namespaces.values()))
         return Status(
-            partitions={str(p.number): p.status() for p in partitions},
+            partitions={
+                str(p.number): p.status() | {"decisions_waiting": decisions_waiting.get(p.number, [])}
+                for p in partitions
+            },
             namespaces=namespaces,
             waiting_for=self._progress(partitions) if partitions else "no partition held yet",
+            awaiting=self._report_awaiting(partitions),
         )
 
     def _progress(self, partitions: Collection[MaterializedPartition]) -> str:
@@ -80,6 +94,24 @@ class Reporting:
             self._progress_at = now
             _log.info("recovering", partitions=len(recovering), done=done, left=left)
         return text
+
+    def _report_awaiting(self, partitions: Collection[MaterializedPartition]) -> str:
+        """Namespaces that are not published anew before datacenters have stated them."""
+        present = {
+            f"{namespace} awaits {', '.join(sorted(datacenters))}"
+            for partition in partitions
+            for namespace, datacenters in partition.awaited().items()
+        }
+        for one in sorted(present - self._awaiting)[:_MOST_LINES]:
+            _log.error("namespace_awaits_keyframe", namespace=one)
+        if self._awaiting and not present:
+            _log.info("no_namespace_awaits_a_keyframe")
+        self._awaiting = present
+        metrics.AWAITING.set(len(present))
+        if not present:
+            return ""
+        named = "; ".join(sorted(present)[:_MOST_NAMED])
+        return f"{len(present)} namespaces stand until their next keyframe: {named}"
 
     def _report_conflicts(self, partitions: Collection[MaterializedPartition]) -> None:
         """Resources that several config items, or an item and a service, want to state."""
@@ -129,6 +161,7 @@ def namespaces_page(status: Status) -> list[dict[str, Any]]:
             "frozen": one.stands,
             "holds": len(one.holds),
             "missing": list(one.missing),
+            "awaited": list(one.awaited),
             "datacenters": sorted(one.datacenters),
         }
         for name, one in sorted(status.namespaces.items())
@@ -145,6 +178,7 @@ def namespace_page(status: Status, name: Namespace) -> dict[str, Any]:
         "frozen": one.stands,
         "missing": list(one.missing),
         "faulted": {" ".join(resource): why for resource, why in one.faulted.items()},
+        "awaited": list(one.awaited),
         "holds": list(one.holds),
         "conflicts": {f"{collection} {resource}": who for (collection, resource), who in one.conflicts.items()},
         "datacenters": one.datacenters,

@@ -20,6 +20,7 @@ class NamespaceStatus(NamedTuple):
     manifest: Manifest | None
     stands: bool
     missing: tuple[Datacenter, ...]
+    awaited: tuple[Datacenter, ...]
     holds: tuple[str, ...]
     conflicts: dict[ResourceId, tuple[str, ...]]
     faulted: dict[ResourceId, str]
@@ -40,13 +41,20 @@ def datacenter_statuses(state: PartitionState) -> dict[Datacenter, dict[str, obj
     }
 
 
-def namespace_status(state: PartitionState, view: NamespaceView, expected: Iterable[str]) -> NamespaceStatus:
-    """A namespace in all datacenters; those that are `expected` and have not stated it are missing."""
+def namespace_status(
+    state: PartitionState, view: NamespaceView, expected: Iterable[str], *, awaited: Iterable[Datacenter]
+) -> NamespaceStatus:
+    """A namespace in all datacenters.
+
+    Those that are `expected` and have not stated it are missing; of those that are `awaited` what was published
+    before a hole in the log stands.
+    """
     name = view.namespace
     return NamespaceStatus(
         manifest=view.manifest,
         stands=state.stands(name),
         missing=state.missing(name, expected),
+        awaited=tuple(sorted(awaited)),
         holds=tuple(
             hold.describe(datacenter)
             for datacenter, there in state.datacenters.items()

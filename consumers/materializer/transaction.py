@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from consumers import metrics
 from consumers.materializer.faults import cut, internal
 from consumers.materializer.setting_aside import of_snapshot
-from runtime.kafka_clients import make_producer
+from consumers.materializer.transactional_producer import TransactionalProducer
 from schemas.errors import SchemaRegistryError
 from schemas.topics import (
     MAX_RECORD_BYTES,
@@ -24,17 +24,20 @@ if TYPE_CHECKING:
 
     from consumers.materializer.faults import Fault
     from consumers.materializer.folded_item import ResourceId
+    from consumers.materializer.patience import Patience
     from consumers.materializer.view import NamespaceView, Update
     from consumers.settings import MaterializerSettings
     from runtime.settings import KafkaSettings
+    from runtime.supervision import Supervisor
     from schemas.avro_codec import Codecs
     from schemas.records import Manifest, Quarantined
 
-_KAFKA_TIMEOUT_S = 10.0
-"""No operation is worth waiting longer for: a fresh start is the surer way back."""
 _MAX_BYTES = MAX_RECORD_BYTES - 4096
 """Of key and value; the rest is for what a batch of records adds."""
-_ANY_PARTITION = -1
+_BY_KEY = -1
+"""A partition that the record's key chooses."""
+_Encoded = tuple[str, int, bytes, "bytes | None"]
+"""Topic, partition, key, value."""
 
 
 class NamespaceUpdate(NamedTuple):
@@ -46,21 +49,26 @@ class NamespaceUpdate(NamedTuple):
 
 
 class TransactionWriter:
-    """A transactional producer; whoever has its name next fences it, and aborts what it left open.
+    """Encodes updates and commits them with offsets; whoever has its name next fences it.
 
-    Raises KafkaException where Kafka fails: then it is of no more use.
+    Raises KafkaException where Kafka fails for good or for too long: then it is of no more use.
     """
 
     def __init__(
-        self, kafka: KafkaSettings, settings: MaterializerSettings, codecs: Codecs, client_id: str
+        self,
+        kafka: KafkaSettings,
+        settings: MaterializerSettings,
+        codecs: Codecs,
+        client_id: str,
+        *,
+        patience: Patience,
+        supervisor: Supervisor,
     ) -> None:
         self._codecs = codecs
-        self._producer = make_producer(
+        self._producer = TransactionalProducer(
             kafka,
             client_id,
             {
-                "transactional.id": client_id,
-                "transaction.timeout.ms": int(settings.transaction_timeout_s * 1000),
                 # The next transaction's first request meets the last one's markers being written, and backs off:
                 # by default for 100 ms, which would be most of a change's way to the Pilot.
                 "retry.backoff.ms": 2,
@@ -71,11 +79,18 @@ class TransactionWriter:
                 "queue.buffering.max.messages": 1_000_000,
                 "queue.buffering.max.kbytes": 1024 * 1024,
             },
+            transaction_timeout_s=settings.transaction_timeout_s,
+            patience=patience,
+            supervisor=supervisor,
         )
 
     def start(self) -> None:
         """Takes the name over."""
-        self._producer.init_transactions(_KAFKA_TIMEOUT_S)
+        self._producer.start()
+
+    def close(self) -> None:
+        """Ends its thread."""
+        self._producer.close()
 
     def commit(
         self,
@@ -90,24 +105,19 @@ class TransactionWriter:
         stands. So does a namespace whose manifest can't be written. The updates that were not written as a whole.
         """
         started = time.monotonic()
-        self._producer.begin_transaction()
+        records: list[_Encoded] = []
         written: list[tuple[NamespaceView, Update]] = []
         not_whole: list[NamespaceUpdate] = []
         set_aside = list(quarantined)
         for one in updates:
-            done, faults = self._write(*one)
+            done, faults = self._encode(one.partition, one.view, one.update, records)
             set_aside += [of_snapshot(one.partition, fault) for fault in faults]
             if done is not None:
                 written.append((one.view, done))
             if done is not one.update:
                 not_whole.append(one)
-        for record in set_aside:
-            self._produce(QUARANTINE, _ANY_PARTITION, record.key, self._codecs.quarantined.encode(record))
-        if offsets:
-            self._producer.send_offsets_to_transaction(
-                offsets, consumer.consumer_group_metadata(), _KAFKA_TIMEOUT_S
-            )
-        self._producer.commit_transaction(_KAFKA_TIMEOUT_S)
+        records += [(QUARANTINE, _BY_KEY, one.key, self._codecs.quarantined.encode(one)) for one in set_aside]
+        self._producer.run(lambda: self._produce(records), offsets, consumer)
         metrics.TRANSACTIONS.labels("committed").inc()
         metrics.COMMIT_SECONDS.observe(time.monotonic() - started)
         for view, update in written:
@@ -117,8 +127,14 @@ class TransactionWriter:
             metrics.EVENT_TO_SNAPSHOT.observe(max(0.0, time.time() - update.manifest.observed_at / 1e6))
         return not_whole
 
-    def _write(self, number: int, view: NamespaceView, update: Update) -> tuple[Update | None, list[Fault]]:
-        """Writes an update's records; what of it was written, None for nothing, and what could not be."""
+    def _produce(self, records: list[_Encoded]) -> None:
+        for record in records:
+            self._producer.produce(*record)
+
+    def _encode(
+        self, number: int, view: NamespaceView, update: Update, records: list[_Encoded]
+    ) -> tuple[Update | None, list[Fault]]:
+        """Adds an update's records; what of it will be written, None for nothing, and what can't be."""
         namespace = update.manifest.namespace
         try:
             manifest = self._encode_manifest(update.manifest)
@@ -137,27 +153,18 @@ class TransactionWriter:
             except Exception as error:  # noqa: BLE001 - it costs this resource
                 refused[collection, name] = internal(f"{collection} {name} of {namespace}", error)
                 continue
-            self._produce(SNAPSHOTS, number, key, value)
+            records.append((SNAPSHOTS, number, key, value))
         if refused:
             update = view.refuse(update, {one: fault.detail for one, fault in refused.items()})
             manifest = self._encode_manifest(update.manifest)
-        self._produce(SNAPSHOTS, number, ManifestKey(namespace).encode(), manifest)
-        self._produce(SNAPSHOT_HISTORY, number, namespace.encode(), manifest)
+        records.append((SNAPSHOTS, number, ManifestKey(namespace).encode(), manifest))
+        records.append((SNAPSHOT_HISTORY, number, namespace.encode(), manifest))
         return update, cut(list(refused.values()), f"resources of {namespace}")
 
     def _encode_manifest(self, manifest: Manifest) -> bytes:
         value = self._codecs.manifest.encode(manifest)
         _check_size(ManifestKey(manifest.namespace).encode(), value)
         return value
-
-    def _produce(self, topic: str, partition: int, key: bytes, value: bytes | None) -> None:
-        while True:
-            try:
-                self._producer.produce(topic, partition=partition, key=key, value=value)
-            except BufferError:
-                self._producer.poll(0.1)
-            else:
-                return
 
 
 def _check_size(key: bytes, value: bytes | None) -> None:

@@ -56,10 +56,16 @@ class Update:
 
 @dataclass(slots=True)
 class PublishedNamespace:
-    """What stands published of a namespace: the resources' versions by (collection, name), and the manifest."""
+    """What stands published of a namespace: the resources' versions by (collection, name), and the manifest.
+
+    `datacenters` are those with a part in each resource; `written_at` is when the manifest was written,
+    microseconds (UTC) of its writer's clock.
+    """
 
     versions: dict[tuple[str, str], str] = field(default_factory=dict)
+    datacenters: dict[tuple[str, str], frozenset[Datacenter]] = field(default_factory=dict)
     manifest: Manifest | None = None
+    written_at: int = 0
 
 
 @dataclass(slots=True)

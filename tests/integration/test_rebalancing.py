@@ -111,7 +111,9 @@ def moment(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> M
 
 
 @pytest.mark.parametrize(
-    ("moment", "settings"), [("fold", {"max_poll_s": MAX_POLL_S}), ("poll", {})], indirect=["moment"]
+    ("moment", "settings"),
+    [("fold", {"max_poll_s": MAX_POLL_S, "session_timeout_s": 6}), ("poll", {})],
+    indirect=["moment"],
 )
 def test_partitions_that_go_in_the_middle_of_a_batch(
     processes: Processes,

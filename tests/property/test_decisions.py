@@ -140,7 +140,6 @@ def partition(published: dict[str, PublishedNamespace], guard: GuardSettings = G
         guard=guard,
         expected=ExpectedSettings(),
         published=published,  # type: ignore[arg-type]
-        live_from={},
     )
     made.recovering = False
     return made

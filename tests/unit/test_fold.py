@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from consumers.materializer.fold import Fold, Outcome
-from consumers.materializer.recovery import from_metadata, recovery_offset, to_metadata
+from consumers.materializer.recovery import recovery_offset
 from consumers.materializer.view import NamespaceView, Occasion
 from producers.listener.diff import state
 from schemas.events import (
@@ -138,12 +138,6 @@ def test_a_recovery_begins_at_the_oldest_of_the_newest_keyframes() -> None:
     assert outcomes == {Outcome.APPLIED, Outcome.BEFORE_KEYFRAME}
     assert not again.state.is_complete(PUBLIC)
     assert again.state.is_complete(OTHER)
-
-
-def test_a_recovery_offset_survives_as_metadata() -> None:
-    """Of the group's committed offset; anything else there is no recovery offset."""
-    assert from_metadata(to_metadata(42)) == 42
-    assert [from_metadata(text) for text in (None, "", "x", "recover-from=")] == [None] * 4
 
 
 def test_a_resource_that_kafka_would_not_take_stands_at_the_last_that_fitted(

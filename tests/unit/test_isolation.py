@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,12 +18,14 @@ from consumers.materializer.fold import Fold, Outcome
 from consumers.materializer.folded_service import FoldedService
 from consumers.materializer.guard import Guard
 from consumers.materializer.partition import MaterializedPartition
+from consumers.materializer.patience import Patience
 from consumers.materializer.transaction import NamespaceUpdate, TransactionWriter
 from consumers.materializer.view import NamespaceView, Occasion
 from consumers.settings import ConversionSettings, ExpectedSettings, GuardSettings, MaterializerSettings
 from mcp_gateway.snapshot_feed import SnapshotFeed
 from producers.listener.diff import state
 from runtime.settings import KafkaSettings
+from runtime.supervision import Supervisor
 from schemas.avro_codec import AvroCodec, Codecs, codecs
 from schemas.control import ControlEvent, ExcludeDatacenter, Freeze, Pin, Release, Unfreeze
 from schemas.errors import UndecodableRecordError
@@ -407,7 +410,7 @@ class TakesUpTo:
     def __getattr__(self, _: str) -> Callable[..., None]:
         return lambda *_, **__: None
 
-    def produce(self, topic: str, *, partition: int, key: bytes, value: bytes | None) -> None:
+    def produce(self, topic: str, *, partition: int, key: bytes, value: bytes | None, **_: Any) -> None:
         assert partition in {-1, 0}
         assert len(key) + len(value or b"") <= 16 * 1024 * 1024
         self.produced.append((topic, key, value))
@@ -416,8 +419,12 @@ class TakesUpTo:
 @pytest.fixture
 def writer(monkeypatch: pytest.MonkeyPatch) -> TransactionWriter:
     """A transaction writer before a client that keeps what it is given."""
-    monkeypatch.setattr("consumers.materializer.transaction.make_producer", TakesUpTo)
-    return TransactionWriter(KafkaSettings(), MaterializerSettings(), codecs(), "x")
+    monkeypatch.setattr("consumers.materializer.transactional_producer.make_producer", TakesUpTo)
+    patience = Patience(threading.Event(), turned=lambda: None, waiting_for=lambda _: None)
+    supervisor = Supervisor()
+    return TransactionWriter(
+        KafkaSettings(), MaterializerSettings(), codecs(), "x", patience=patience, supervisor=supervisor
+    )
 
 
 @pytest.mark.parametrize("how", ["too large", "not encodable"])
@@ -442,7 +449,7 @@ def test_a_resource_that_cannot_be_written_costs_itself(
         patched.setattr(AvroCodec, "encode", faulty)
         not_whole = writer.commit([NamespaceUpdate(0, view, update)], [], [], None)  # type: ignore[arg-type]
     assert [one.view for one in not_whole] == [view]
-    produced = writer._producer.produced  # type: ignore[attr-defined]
+    produced = writer._producer._producer.produced  # type: ignore[attr-defined]
     assert [topic for topic, _, _ in produced].count(QUARANTINE) == 1
     (manifest,) = [
         codecs().manifest.decode(value)
@@ -476,7 +483,7 @@ def test_a_manifest_that_cannot_be_written_costs_its_namespace(
             update = view.update_all(log.fold.state, Occasion("test"))
             assert update is not None
             writer.commit([NamespaceUpdate(0, view, update)], [], [], None)  # type: ignore[arg-type]
-    produced = writer._producer.produced  # type: ignore[attr-defined]
+    produced = writer._producer._producer.produced  # type: ignore[attr-defined]
     assert [topic for topic, _, _ in produced] == [QUARANTINE]
     assert view.manifest is None
     assert view.update(log.fold.state, log.fold.state.changes[PUBLIC].dirty, Occasion("test")) is not None

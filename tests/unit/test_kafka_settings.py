@@ -79,6 +79,7 @@ def test_whatever_a_client_of_ours_needs_is_refused() -> None:
         "fetch.wait.max.ms",
         "heartbeat.interval.ms",
         "linger.ms",
+        "metadata.max.age.ms",
         "queued.max.messages.kbytes",
         "reconnect.backoff.ms",
         "reconnect.backoff.max.ms",
