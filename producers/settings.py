@@ -54,6 +54,10 @@ class NacosSettings(Section):
             parts = urlsplit(server)
             if parts.scheme not in {"http", "https"} or not parts.hostname:
                 raise ValueError(f"{server!r} is not a URL like http://10.0.0.1:8848")
+            try:
+                _ = parts.port
+            except ValueError as error:
+                raise ValueError(f"{server!r} has no port that can be: {error}") from error
             if parts.username or parts.password:
                 raise ValueError(
                     "a server's URL must not hold a password: use nacos.username, nacos.password_file"

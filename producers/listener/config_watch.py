@@ -14,11 +14,11 @@ from producers import metrics
 from producers.errors import NacosError, NacosGarbageError, NacosRefusedError, NacosUnavailableError
 from producers.listener.concurrently import for_each
 from producers.listener.refusals import Refusals
+from producers.listener.usable_item import UnusableItemError, usable_item
 from producers.listener.watched import new_backoff, now_us
 from producers.nacos.names import is_name
 from producers.nacos.payload import GARBAGE
-from schemas.events import ConfigKey, ConfigState, Link
-from schemas.topics import MAX_RECORD_BYTES
+from schemas.events import ConfigKey, Link
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
-MAX_CONTENT_BYTES = MAX_RECORD_BYTES - 64 * 1024
 _LISTEN_BATCH = 500
 _LISTEN_ROUNDS = 3
 _CONCURRENCY = 16
@@ -40,14 +39,6 @@ _RELISTEN_EVERY = 6
 _DELETED, _BEING_DUMPED = 300, 400
 _OVERLOADED = frozenset({503, -503})
 _ASK_AGAIN_S = 0.5
-
-
-class UnusableItemError(Exception):
-    """The item's text can't be stated; `reason` is a word for the quarantine."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
 
 
 class ConfigWatch:
@@ -310,7 +301,7 @@ class ConfigWatch:
         self._md5[key] = md5
         self.refused.settle(key)
         try:
-            item = _usable_item(key, content, content_type, md5)
+            item = usable_item(key, content, content_type, md5)
         except UnusableItemError as error:
             self._watched.set_config_aside(key, reason=error.reason, detail=str(error), value=content)
             self._watched.leave_out(key, error, is_news=False)
@@ -328,20 +319,3 @@ class ConfigWatch:
         self.refused.settle(key)
         self._watched.view.forget_config(key, now_us())
         self._watched.changed()
-
-
-def _usable_item(key: ConfigKey, content: str, content_type: str, md5: str) -> ConfigState:
-    """The item, as the log will have it.
-
-    Raises:
-        UnusableItemError: the log can't hold its text.
-    """
-    try:
-        size = len(content.encode()) + len(key.group.encode()) + len(key.data_id.encode())
-        (content_type + md5).encode()
-    except UnicodeEncodeError as error:
-        raise UnusableItemError("bad_text", "not Unicode") from error
-    if size > MAX_CONTENT_BYTES:
-        detail = f"{size} bytes are more than a record of the log may have ({MAX_CONTENT_BYTES})"
-        raise UnusableItemError("too_large", detail)
-    return ConfigState(key=key, content=content, content_type=content_type, md5=md5)

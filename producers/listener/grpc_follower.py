@@ -55,7 +55,7 @@ class GrpcFollower:
         new = [key for key in keys if key not in self._shard_of]
         wanted = math.ceil((len(self._shard_of) + len(new)) / self._watched.settings.services_per_connection)
         while len(self._shards) < max(1, wanted):
-            shard = Subscriptions(self._watched, on_other=self._receive)
+            shard = Subscriptions(self._watched, on_other=self._receive, others_are_told=self._are_others_told)
             self._shards.append(shard)
             self._start("subscriptions", shard.run)
         shares: dict[Subscriptions, list[ServiceKey]] = {shard: [] for shard in self._shards}
@@ -97,6 +97,9 @@ class GrpcFollower:
     def names_connection(self) -> NacosConnection | None:
         """The first connection."""
         return self._shards[0].connection if self._shards else None
+
+    def _are_others_told(self, asking: Subscriptions) -> bool:
+        return any(shard.is_told for shard in self._shards if shard is not asking)
 
     def _receive(self, message: Envelope) -> None:
         self.on_name_push(message)

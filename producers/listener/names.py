@@ -217,6 +217,8 @@ class ServiceNames:
             except NacosRefusedError as error:
                 self._refuse_names(connection, error)
                 return False
+            except NacosError:  # the connection is about to be made anew
+                return False
             self._fuzzy_sent_at = time.monotonic()
         return fuzzy.finished
 

@@ -193,7 +193,9 @@ class Namespaces:
             ns: (self._missed.get(ns, (0, now))[0] + 1, self._missed.get(ns, (0, now))[1]) for ns in missing
         }
         for namespace, (times, since) in list(self._missed.items()):
-            registered = any(known.instances for known in self.watches[namespace].view.observed.values())
+            view = self.watches[namespace].view
+            # What could not be observed may well have instances.
+            registered = bool(view.left_out) or any(known.instances for known in view.observed.values())
             long_enough = now - since >= self._settings.removal_grace_s
             if times >= _MISSED_LISTINGS_UNTIL_GONE and long_enough and not registered:
                 del self._missed[namespace]

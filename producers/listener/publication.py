@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,6 +18,7 @@ import structlog
 from producers import metrics
 from producers.listener.event_log import GaveUpError, QueueFullError
 from producers.listener.keyframes import Keyframes
+from producers.listener.laying import Laying, knows_more
 from producers.listener.restating import Restating
 from producers.listener.session import Session, keyframe_due
 from producers.listener.statements import Statements
@@ -29,16 +29,13 @@ from schemas.events import (
     Namespace,
     NamespaceGone,
     SessionId,
-    SyncCompleted,
-    SyncStarted,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from producers.listener.event_log import EventLog
-    from producers.listener.keyframes import Keyframe
-    from producers.listener.namespace_view import Kept, NamespaceView
+    from producers.listener.namespace_view import NamespaceView
     from producers.listener.quarantine import Quarantine
     from producers.settings import ListenerSettings
     from runtime.kafka_writer import KafkaWriter, LostRecord
@@ -46,8 +43,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
-_KEYFRAME_CHUNK = 200
-"""Services stated before other namespaces and pushes get their turn."""
 _EVENTS_PER_TURN = 500
 """Events of a namespace written before the others get their turn."""
 _FULL_QUEUE_PAUSE_S = 0.05
@@ -86,6 +81,7 @@ class Publication:
         self._log = log
         self._writer = writer
         self._statements = Statements(log, quarantine)
+        self._laying = Laying(log, self._statements, datacenter=settings.datacenter)
         self._link_of = link_of
         self._wake = asyncio.Event()
         self._due: dict[Namespace, None] = {}
@@ -189,7 +185,9 @@ class Publication:
                 continue
             link, detail = self._link_of(tenure.session.partition)
             try:
-                beat = Heartbeat(link=link, detail=detail[:_LONGEST_DETAIL])
+                # It may hold a server's words, which need not be Unicode.
+                said = detail[:_LONGEST_DETAIL].encode("utf-8", "replace").decode()
+                beat = Heartbeat(link=link, detail=said)
                 self._log.write(tenure.session, Namespace(""), beat, now_us())
             except GaveUpError:
                 continue
@@ -230,55 +228,13 @@ class Publication:
         if keyframes.is_missing(namespace):
             view.forget_stated()
             keyframes.begin(view, "session")
-        elif keyframes.of(namespace) is None and _knows_more(keyframes.kept(namespace), view):
+        elif keyframes.of(namespace) is None and knows_more(keyframes.kept(namespace), view):
             keyframes.begin(view, "completed")
         if keyframes.is_turn_of(namespace):
-            await self._lay(tenure, view)
+            self._turn_to(await self._laying.lay(tenure.session, view, keyframes))
         elif keyframes.is_first_due(namespace):
             return True  # of this session nothing is written before its keyframe, whose turn comes
         return await self._write_differences(tenure, view) and not keyframes.is_turn_of(namespace)
-
-    async def _lay(self, tenure: Tenure, view: NamespaceView) -> None:
-        """States the next part of a keyframe; the last part completes it."""
-        session, frame = tenure.session, tenure.keyframes.take_turn(view.namespace)
-        if frame.first is None:
-            first = session.sequence
-            self._log.write(session, view.namespace, SyncStarted(reason=frame.reason), now_us())
-            frame.first = first
-        for _ in range(_KEYFRAME_CHUNK):
-            key = next(frame.remaining, None)
-            if key is None:
-                self._complete(tenure, view, frame)
-                return
-            statement = view.statement(key, now_us())
-            if statement is None:
-                continue
-            try:
-                await self._statements.write(session, view, tenure.keyframes, statement)
-            except QueueFullError:
-                frame.remaining = chain((key,), frame.remaining)
-                raise
-            if tenure.keyframes.of(view.namespace) is not frame:
-                return  # it was begun anew while a part waited for Kafka
-
-    def _complete(self, tenure: Tenure, view: NamespaceView, frame: Keyframe) -> None:
-        kept, last = view.keep(), tenure.session.sequence
-        completed = SyncCompleted(
-            services=frame.services,
-            config_items=frame.config_items,
-            kept_services=kept.services,
-            keeps_all_services=kept.all_services,
-            kept_items=kept.items,
-            kept_item_groups=kept.item_groups,
-        )
-        if not self._log.write(tenure.session, view.namespace, completed, now_us()):
-            # Too many to name: nothing is taken away.
-            keeps_all = replace(
-                completed, kept_services=(), keeps_all_services=True, kept_items=(), kept_item_groups=("*",)
-            )
-            self._log.write(tenure.session, view.namespace, keeps_all, now_us())
-        self._turn_to(tenure.keyframes.complete(view.namespace, last, kept))
-        metrics.KEYFRAMES.labels(self._settings.datacenter, frame.reason).inc()
 
     async def _write_differences(self, tenure: Tenure, view: NamespaceView) -> bool:
         """Writes what differs; whether that is all."""
@@ -330,10 +286,3 @@ class Publication:
     def _turn_to(self, namespace: Namespace | None) -> None:
         if namespace is not None:
             self.changed(namespace)
-
-
-def _knows_more(kept: Kept, view: NamespaceView) -> bool:
-    """Whether services or config items that a keyframe kept as a whole can be stated now."""
-    return (kept.all_services and not view.services_short) or any(
-        group not in view.unknown_item_groups for group in kept.item_groups
-    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from producers import metrics
-from producers.errors import NacosError, NacosRefusedError
+from producers.errors import NacosError, NacosRefusedError, NacosUnavailableError
 from runtime.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -136,8 +136,13 @@ class Removals:
         """Whether the service, asked for, has no instance; one that the server never tells of counts as empty."""
         try:
             return await self._follower.ask(key) == ()
+        except NacosUnavailableError:
+            raise
         except NacosRefusedError as error:
             return error.is_lasting
+        except Exception:  # noqa: BLE001 - it costs this service
+            _log.exception("removal_not_confirmed", namespace=self._watched.namespace, service=key)
+            return False
 
     def _is_doubted(self, missing: frozenset[ServiceKey], known: int) -> bool:
         if len(missing) <= max(_DOUBTED_FROM, known // 2):

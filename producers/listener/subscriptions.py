@@ -10,12 +10,12 @@ import structlog
 
 from producers import metrics
 from producers.errors import NacosError, NacosGarbageError, NacosRefusedError, NacosUnavailableError
-from producers.listener import observation as known
 from producers.listener.concurrently import for_each
 from producers.listener.refusals import Refusals
+from producers.listener.second_look import is_held_elsewhere
 from producers.listener.watched import new_backoff
 from producers.nacos import payload
-from producers.nacos.service_info import named_service, parse_hosts, parse_service_info
+from producers.nacos.service_info import named_service
 from schemas.events import Link, ServiceKey
 
 if TYPE_CHECKING:
@@ -43,10 +43,18 @@ class Subscriptions:
     comparison. For a grace period after a reconnect nothing is removed: what a server does not list while it
     loads from its peers is asked for again at the end of it, then of another server. A service that the server
     refuses, or whose messages can't be handled, is set aside and asked for again now and then; the others go on.
-    `on_other` gets pushes that are not about a service's instances. Runs on the event loop; stops by cancellation.
+    A server that refuses all, and not for their names, is left, unless other connections fare better
+    (`others_are_told`). `on_other` gets pushes that are not about a service's instances. Runs on the event loop;
+    stops by cancellation.
     """
 
-    def __init__(self, watched: Watched, *, on_other: Callable[[Envelope], None]) -> None:
+    def __init__(
+        self,
+        watched: Watched,
+        *,
+        on_other: Callable[[Envelope], None],
+        others_are_told: Callable[[Subscriptions], bool],
+    ) -> None:
         self.keys: set[ServiceKey] = set()
         self.connection: NacosConnection | None = None
         self.completed = asyncio.Event()
@@ -56,6 +64,7 @@ class Subscriptions:
         self._watched = watched
         self._pushes = metrics.PUSHES.labels(*watched.labels)
         self._on_other = on_other
+        self._others_are_told = others_are_told
         self._redirected: Server | None = None
         self._subscribed: set[ServiceKey] = set()
         self._dropped: set[ServiceKey] = set()
@@ -109,6 +118,11 @@ class Subscriptions:
         if time.monotonic() - self._garbage_at < _GARBAGE_REMEMBERED_S:
             return Link.DEGRADED, f"garbage from {connection.address}"
         return Link.LIVE, f"connected to {connection.address}"
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the server tells of any service."""
+        return bool(self._subscribed)
 
     @property
     def removals_believed(self) -> bool:
@@ -196,7 +210,7 @@ class Subscriptions:
     def _raise_if_all_refused(self) -> None:
         """Leaves a server that refuses every service, and not for their names: another one may not."""
         error = self.refused.refuse_all(self.keys)
-        if error is not None:
+        if error is not None and not self._others_are_told(self):
             raise NacosUnavailableError(getattr(error, "cause", "refused"), str(error)) from error
 
     async def _catch_up(self, connection: NacosConnection) -> None:
@@ -209,7 +223,7 @@ class Subscriptions:
         if self.refused:
             await self._subscribe(connection, self.refused.due(time.monotonic()))
         if self._withheld and self.removals_believed:
-            await self._second_look()
+            await self._second_look(connection)
 
     async def _heed(self, ending: Ending) -> str:
         self._detail = f"the connection ended: {ending.cause}"
@@ -297,14 +311,14 @@ class Subscriptions:
         self._garbage_at = time.monotonic()
         self._watched.garbage(detail)
 
-    async def _second_look(self) -> None:
+    async def _second_look(self, connection: NacosConnection) -> None:
         """After the grace period, asks again for what seemed to have lost instances.
 
         Where there is another server, one that still has them is believed for another grace period.
         """
         for key in list(self._withheld):
             try:
-                if await self._is_held_elsewhere(key):
+                if await is_held_elsewhere(self._watched, connection, self.server, key):
                     self._removals_believed_from = time.monotonic() + self._watched.settings.removal_grace_s
                     return
                 self._withheld.discard(key)
@@ -314,37 +328,6 @@ class Subscriptions:
             except Exception as error:  # noqa: BLE001 - it costs this service
                 self._withheld.discard(key)
                 self._set_aside(key, error)
-
-    async def _is_held_elsewhere(self, key: ServiceKey) -> bool:
-        """Whether another server has instances of ours that the connected one lacks."""
-        watched = self._watched
-        others = [server for server in await watched.cluster.servers.all() if server != self.server]
-        former = watched.view.observed.get(key)
-        if not others or former is None or self.connection is None:
-            return False
-        answer = await self.connection.request(
-            "ServiceQueryRequest",
-            {
-                "namespace": watched.namespace,
-                "groupName": key.group,
-                "serviceName": key.service,
-                "cluster": "",
-                "healthyOnly": False,
-            },
-        )
-        here = parse_service_info(answer.get("serviceInfo")).hosts.instances
-        if not known.lacks(former, here):
-            return False
-        missing = {instance.key for instance in former.visible} - {instance.key for instance in here}
-        for server in others:
-            try:
-                api = await watched.cluster.api()
-                info = await api.visible_service(watched.namespace, key, server=server)
-            except NacosError:
-                continue
-            if any(one.key in missing for one in parse_hosts(info.get("hosts") or ()).instances):
-                return True
-        return False
 
 
 def _subscription(namespace: str, key: ServiceKey, *, subscribe: bool) -> dict[str, object]:

@@ -6,6 +6,7 @@ refuses the commit of a member that was thrown out, so of two listeners only one
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 _REJOIN_PAUSE_S = 0.5
+_EPOCH = re.compile("[0-9]{1,18}")  # anybody may commit anything
 # Of these the first is how a poll tells of a fault that ended the consumer.
 _MEMBERSHIP_LOST = frozenset(
     {KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID, KafkaError.UNKNOWN_MEMBER_ID}  # noqa: SLF001
@@ -159,4 +161,4 @@ class TenureKeeper:
 
 def _epoch_of(committed: TopicPartition) -> int:
     metadata = committed.metadata or ""
-    return int(metadata) if metadata.isdigit() else 0
+    return int(metadata) if _EPOCH.fullmatch(metadata) else 0

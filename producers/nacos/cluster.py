@@ -9,7 +9,7 @@ import grpc
 import orjson
 import structlog
 
-from producers.errors import NacosRefusedError
+from producers.errors import NacosRefusedError, NacosUnavailableError
 from producers.nacos.connection import Endpoint, Module, NacosConnection
 from producers.nacos.http.client import NacosHttp
 from producers.nacos.http.listing import NacosApi, public_as
@@ -89,9 +89,13 @@ class NacosCluster:
         """A connection that is set up; raises as `NacosConnection.open`."""
         settings = self._settings
         with_tls = server.scheme == "https" if settings.grpc_tls is None else settings.grpc_tls
+        try:
+            credentials = self._channel_credentials() if with_tls else None
+        except OSError as error:  # certificates may be written anew at this moment
+            raise NacosUnavailableError("tls_files", f"nacos.tls: {error.filename}: {error.strerror}") from error
         endpoint = Endpoint(
             server.grpc_address(settings.grpc_port_offset),
-            self._channel_credentials() if with_tls else None,
+            credentials,
             settings.tls.server_name or server.name,
             server.grpc_authority(settings.grpc_port_offset),
         )

@@ -112,7 +112,7 @@ async def _resolve(server: Server) -> list[Server]:
         found = await asyncio.get_running_loop().getaddrinfo(
             server.address, server.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
         )
-    except OSError:
+    except (OSError, UnicodeError):  # the latter for what can't be a host name
         return []
     addresses = sorted({str(entry[4][0]) for entry in found})
     return [replace(server, address=address) for address in addresses]

@@ -30,7 +30,7 @@ def unreadable_is_garbage(ask: Callable[P, Coroutine[Any, Any, T]]) -> Callable[
     async def asked(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return await ask(*args, **kwargs)
-        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
             raise NacosGarbageError(f"{ask.__name__}: {type(error).__name__}: {error!s:.200}") from error
 
     return asked
