@@ -7,6 +7,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.harness.kafka_cluster import KafkaCluster, start_cluster
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 
 # Servers are started some fifty times: what starts soon is worth more here than what runs fast for long.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+
+# A trace of a fault without the whole registry that it met.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 # A busy machine is no fault of a property: time is measured in bench/, never here.
 settings.register_profile("shiplog", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])

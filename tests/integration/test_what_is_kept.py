@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import random
 import time
 from typing import TYPE_CHECKING
 
@@ -66,9 +68,13 @@ def started(kafka: KafkaServer, fake: FakeNacos, tmp_path: Path) -> Iterator[Pro
 
 
 def big(instances: int = INSTANCES, **changes: str) -> list[Host]:
-    """Instances with a good 2 KB of metadata each: 17 MB of state."""
+    """Instances with a good 2 KB of metadata each, which no compression makes smaller: 17 MB of state."""
+    dice = random.Random(1)
     return [
-        host(f"10.1.{number // 250}.{number % 250}", metadata={"note": "x" * 2100, **changes})
+        host(
+            f"10.1.{number // 250}.{number % 250}",
+            metadata={"note": base64.b64encode(dice.randbytes(1600)).decode(), **changes},
+        )
         for number in range(instances)
     ]
 
