@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 _SINGLE_OBJECT = b"\xc3\x01"
 _CONFLUENT = b"\x00"
+_EVENTS_READ_ALIKE = frozenset({"5bd494a18be3e270"})
+"""Older schemas of registry events in which the envelope, states and deltas are as they are now."""
 
 
 class SchemaRegistry(Protocol):
@@ -68,11 +70,12 @@ def _superseded(name: str) -> dict[bytes, str]:
 
 
 class _Writer(NamedTuple):
-    """A header's size, the schema that it names, and whether that is the present one."""
+    """A header: its size, the schema that it names, whether that is the present one, whether `shortcut` reads it."""
 
     header_size: int
     schema: Any
     is_present: bool
+    has_shortcut: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,8 +85,8 @@ class AvroCodec(Generic[T]):
     With a schema registry values are written in Confluent's format under `subject`, else in the single-object
     encoding. Not bound to a thread; the schema registry is asked once per schema.
 
-    `shortcut` reads what was written with the present schema, from an offset to the end; None when it can't. Where
-    it raises, fastavro reads.
+    `shortcut` reads what was written with the present schema, or with the older ones whose fingerprints are
+    `shortcut_fingerprints`, from an offset to the end; None when it can't. Where it raises, fastavro reads.
     `write` makes the body by the present schema, where that is not left to fastavro.
     """
 
@@ -93,6 +96,7 @@ class AvroCodec(Generic[T]):
     registry: SchemaRegistry | None = None
     subject: str = ""
     shortcut: Callable[[bytes, int], T | None] | None = None
+    shortcut_fingerprints: frozenset[str] = frozenset()
     write: Callable[[T], bytes] | None = None
     _header: bytes = field(default=b"", init=False)
     _writers: dict[bytes, _Writer] = field(default_factory=dict, init=False)
@@ -117,8 +121,8 @@ class AvroCodec(Generic[T]):
         if not data:
             raise UndecodableRecordError("empty_value", "a record without a value")
         header = data[:10] if data[0] == _SINGLE_OBJECT[0] else data[:5]
-        size, writer, is_present = self._writers.get(header) or self._written_with(header)
-        if is_present and self.shortcut is not None:
+        size, writer, is_present, has_shortcut = self._writers.get(header) or self._written_with(header)
+        if has_shortcut and self.shortcut is not None:
             try:
                 found = self.shortcut(data, size)
             except Exception:  # noqa: BLE001 - fastavro reads it then, or says what is wrong with it
@@ -157,7 +161,9 @@ class AvroCodec(Generic[T]):
             raise
         except Exception as error:  # a schema registry may hold any text
             raise UndecodableRecordError("unknown_schema", f"{type(error).__name__}: {error}") from error
-        known = _Writer(len(header), schema, is_present=schema is _parsed(schema_text(self.name)))
+        is_present = schema is _parsed(schema_text(self.name))
+        has_shortcut = is_present or header[2:].hex() in self.shortcut_fingerprints
+        known = _Writer(len(header), schema, is_present, has_shortcut)
         self._writers[header] = known
         return known
 
@@ -198,6 +204,7 @@ def codecs(registry: SchemaRegistry | None = None) -> Codecs:
         to_avro: Callable[[T], dict[str, Any]],
         from_avro: Callable[[dict[str, Any]], T],
         shortcut: Callable[[bytes, int], T | None] | None = None,
+        shortcut_fingerprints: frozenset[str] = frozenset(),
         write: Callable[[T], bytes] | None = None,
     ) -> AvroCodec[T]:
         # Confluent's "record name" strategy: one topic may hold several records.
@@ -209,11 +216,14 @@ def codecs(registry: SchemaRegistry | None = None) -> Codecs:
             registry=registry,
             subject=f"{subject['namespace']}.{subject['name']}",
             shortcut=shortcut,
+            shortcut_fingerprints=shortcut_fingerprints,
             write=write,
         )
 
     return Codecs(
-        registry_event=codec("registry_event", events.to_avro, events.from_avro, EventReader().read),
+        registry_event=codec(
+            "registry_event", events.to_avro, events.from_avro, EventReader().read, _EVENTS_READ_ALIKE
+        ),
         control_event=codec("control_event", control.to_avro, control.from_avro),
         resource=codec("resource_record", records.resource_to_avro, records.resource_from_avro),
         manifest=codec("manifest", records.manifest_to_avro, records.manifest_from_avro),
