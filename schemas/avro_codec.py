@@ -70,7 +70,7 @@ def _superseded(name: str) -> dict[bytes, str]:
 
 
 class _Writer(NamedTuple):
-    """A header: its size, the schema that it names, whether that is the present one, whether `shortcut` reads it."""
+    """A header: its size, its schema, whether that is the present one, whether `shortcut` reads it."""
 
     header_size: int
     schema: Any

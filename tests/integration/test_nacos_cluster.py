@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from schemas.events import Link, ServiceDelta, ServiceGone
@@ -69,6 +70,35 @@ def has_weight(watcher: Watcher, number: int, weight: float) -> bool:
     """Whether both instances have it."""
     found = next((known for key, known in watcher.view.observed.items() if key.service == f"svc-{number}"), None)
     return found is not None and [one.weight for one in found.instances] == [weight] * 2
+
+
+@pytest.mark.timeout(400)
+def test_services_are_found_and_removals_confirmed_while_a_node_is_down(nodes: list[NacosServer]) -> None:
+    """It would be asked first for a second opinion: the third one gives it, and nothing else waits."""
+    load = Load(nodes[0].url, "public")
+    load.register(5, 1)
+    quick = {"removal_grace_s": 2.0, "sweep_interval_s": 60.0, "listing_interval_s": 1.0}
+    with Watcher(*[node.url for node in nodes], nacos={"config_groups": ()}, settings=quick) as watcher:
+        wait_for(lambda: watcher.watch.is_complete, timeout_s=60, what="a whole view")
+        load.state("svc-0", [])
+        wait_for(lambda: watcher.ips("svc-0") == set(), timeout_s=20, what="a service without instances")
+        nodes[1].child.kill()
+        wait_for(lambda: delete_service(nodes[0], "svc-0"), timeout_s=60, what="Nacos deletes the service")
+        load.state("late", [make_instance(9, 1)])
+        wait_for(lambda: watcher.ips("late") is not None, timeout_s=10, what="a new service")
+        wait_for(lambda: watcher.ips("svc-0") is None, timeout_s=60, what="the removal confirmed")
+        assert [body.key.service for body in watcher.of_type(ServiceGone)] == ["svc-0"]
+    nodes[1].child.start()
+    wait_for_cluster(nodes)
+    for name in ("late", *(f"svc-{number}" for number in range(5))):
+        load.state(name, [])
+    load.close()
+
+
+def delete_service(node: NacosServer, name: str) -> bool:
+    """Deletes an empty service; whether the server did."""
+    params = {"serviceName": name, "namespaceId": "public"}
+    return httpx.delete(f"{node.url}/nacos/v1/ns/service", params=params, timeout=10).is_success
 
 
 @pytest.mark.timeout(900)
