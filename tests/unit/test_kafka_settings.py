@@ -43,6 +43,21 @@ def test_an_option_goes_before_what_shiplog_chose() -> None:
     assert settings.client_config("producer", "x", {"compression.type": "lz4"})["compression.type"] == "zstd"
 
 
+def test_librdkafka_has_what_was_set(capfd: pytest.CaptureFixture[str]) -> None:
+    """As it says itself, in the log that one of the options asks for."""
+    settings = kafka(
+        log_level=7,
+        options={"debug": "conf", "socket.receive.buffer.bytes": 65536},
+        producer_options={"compression.type": "zstd"},
+    )
+    make_producer(settings, "x", {"compression.type": "lz4"})
+    said = capfd.readouterr().err
+    assert "compression.codec = zstd" in said
+    assert "socket.receive.buffer.bytes = 65536" in said
+    make_consumer(settings, "x", {"group.id": "x"})
+    assert "compression.codec" not in capfd.readouterr().err
+
+
 def test_an_option_that_is_a_setting_of_its_own_may_stand_at_either_place() -> None:
     """As it is pasted from another client's configuration, and also in librdkafka's own spelling."""
     settings = kafka(
