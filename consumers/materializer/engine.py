@@ -20,16 +20,17 @@ from consumers.materializer.fold import Outcome
 from consumers.materializer.recovery import to_metadata
 from consumers.materializer.reporting import Reporting
 from consumers.materializer.setting_aside import of_record, of_snapshot
+from consumers.materializer.subscribing import Subscribing
 from consumers.materializer.taking_over import TakeOver
 from consumers.materializer.transaction import NamespaceUpdate, TransactionWriter
 from runtime.kafka_clients import make_consumer
 from runtime.kafka_reader import LARGE_RECORDS, close_consumer
 from runtime.lifecycle import settle_memory
 from schemas.errors import SchemaRegistryError, UndecodableRecordError
-from schemas.topics import CONTROL_EVENTS
+from schemas.topics import CONTROL_EVENTS, SNAPSHOTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
 
     from confluent_kafka import Consumer, Message
 
@@ -56,8 +57,8 @@ class Engine:
     """Materializes the partitions that the group gives it.
 
     Everything runs on the thread that calls `run`, rebalance callbacks included. `name` is the process's, in the
-    group and for its transactions. Topics in `made_anew` are known to have been; `has_committed` says that what
-    followed from that is in the group's offsets.
+    group and for its transactions. Topics in `made_anew` are known to have been; it is kept here, and outlives the
+    engine: those whose offsets were committed since are taken out, others come in.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Engine:
         supervisor: Supervisor,
         watch: TopicWatch,
         group: Group,
-        made_anew: Collection[str] = (),
+        made_anew: set[str],
     ) -> None:
         self._name = name
         self._settings = settings
@@ -82,6 +83,7 @@ class Engine:
         self._partitions: dict[int, MaterializedPartition] = {}
         self._deciding = Deciding(kafka, codecs, conversion, settings.guard, supervisor)
         self._committed_at = self._heard_at = time.monotonic()
+        self._assignments = 0
         self._lost = False
         self._closing = False
         self._starts: list[TopicPartition] = []
@@ -91,7 +93,8 @@ class Engine:
         self._take_over = TakeOver(
             kafka, settings, conversion, codecs, name, group=group, patience=patience, made_anew=made_anew
         )
-        self.has_committed = False
+        self._made_anew = made_anew
+        self._subscribing = Subscribing([*settings.event_topics, CONTROL_EVENTS])
         self._consumer = make_consumer(
             kafka,
             name,
@@ -123,12 +126,7 @@ class Engine:
             StoppedError: the process is to stop.
         """
         self._writer.start()
-        self._consumer.subscribe(
-            [*self._settings.event_topics, CONTROL_EVENTS],
-            on_assign=self._on_assign,
-            on_revoke=self._revoked,
-            on_lost=self._lost_membership,
-        )
+        self._subscribe(self._subscribing.topics)
         reported_at = 0.0
         while True:
             self._patience.turn()
@@ -152,10 +150,29 @@ class Engine:
             self._deciding.carry_out(self._partitions, self._commit)
             if time.monotonic() - reported_at > _REPORT_S:
                 reported_at = time.monotonic()
-                if made_anew := self._watch.take_made_anew():
-                    raise LogChangedError(made_anew, "deleted and made anew")
+                self._look_at_topics()
                 report(self._reporting.report(self._partitions.values(), self._deciding.waiting()))
                 self._measure_lag()
+
+    def _subscribe(self, topics: list[str]) -> None:
+        self._consumer.subscribe(
+            topics, on_assign=self._on_assign, on_revoke=self._revoked, on_lost=self._lost_membership
+        )
+
+    def _look_at_topics(self) -> None:
+        """Heeds topics that were made anew, and those that the group forgot to hand out.
+
+        Raises:
+            LogChangedError: what was read of one of them counts for nothing.
+        """
+        changed = self._watch.take_made_anew()
+        self._made_anew |= changed & {*self._subscribing.topics}
+        if changed := changed & {SNAPSHOTS, *(tp.topic for tp in self._read)}:
+            raise LogChangedError(changed, "deleted and made anew")
+        assigned = {(tp.topic, tp.partition) for tp in self._read}
+        topics = self._subscribing.next(assigned, self._assignments, self._watch.present, time.monotonic())
+        if topics is not None:
+            self._subscribe(topics)
 
     def _measure_lag(self) -> None:
         """What is in the log and not folded yet, as far as the client has heard."""
@@ -192,6 +209,7 @@ class Engine:
         for number in taken.partitions:
             self._deciding.begin(number)
         self._starts = taken.starts
+        self._assignments += 1
         consumer.assign(self._starts)
         metrics.PARTITIONS.set(len(self._partitions))
         _log.info("partitions_assigned", partitions=sorted(taken.partitions))
@@ -226,7 +244,7 @@ class Engine:
         )
 
     def _revoked(self, _: Consumer, revoked: list[TopicPartition]) -> None:
-        self._starts = []
+        self._starts, self._read = [], []
         for tp in revoked:
             self._partitions.pop(tp.partition, None)
             self._deciding.end(tp.partition)
@@ -360,7 +378,7 @@ class Engine:
         if offsets or quarantined:
             for one in self._writer.commit(updates, quarantined, offsets, self._consumer):
                 self._partitions[one.partition].note_unwritten(one.view.namespace)
-            self.has_committed = self.has_committed or bool(offsets)
+            self._made_anew.difference_update(tp.topic for tp in offsets)
 
     def _offset_of(self, partition: MaterializedPartition, topic: str, offset: int) -> TopicPartition:
         if topic == CONTROL_EVENTS:

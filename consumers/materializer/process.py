@@ -72,6 +72,7 @@ class Materializer:
         self._supervisor = Supervisor()
         self._status = Status({}, {}, "")
         self._starts = Starts()
+        self._made_anew: set[str] = set()
         self._group = Group(kafka, settings.group)
         self._watch = TopicWatch(
             kafka,
@@ -101,18 +102,16 @@ class Materializer:
         )
         check_topics(self._kafka, self._topics, wanted)
         patience = Patience(stop, lambda: self._turn(stop), self._note_wait)
-        made_anew: frozenset[str] = frozenset()
         while not stop.is_set():
-            made_anew = self._run_engine(patience, made_anew)
+            self._run_engine(patience)
             self._pause(patience)
         self._supervisor.forget_loop(_LOOP)
         admin.stop()
         self._supervisor.raise_fault()
 
-    def _run_engine(self, patience: Patience, made_anew: frozenset[str]) -> frozenset[str]:
-        """Runs one engine to its end; the topics that the next one must take for made anew."""
+    def _run_engine(self, patience: Patience) -> None:
+        """Runs one engine to its end."""
         engine: Engine | None = None
-        changed: frozenset[str] = frozenset()
         self._starts.begin(time.monotonic())
         try:
             engine = Engine(
@@ -125,7 +124,7 @@ class Materializer:
                 supervisor=self._supervisor,
                 watch=self._watch,
                 group=self._group,
-                made_anew=made_anew,
+                made_anew=self._made_anew,
             )
             engine.run(self._report)
         except StoppedError:
@@ -133,7 +132,7 @@ class Materializer:
         except ShellError:
             raise  # settings that can't be used: for a person
         except LogChangedError as error:
-            changed = error.topics
+            self._made_anew |= error.topics
             self._start_over(Ending(Cause.LOG_CHANGED, str(error), time.time()))
         except KafkaException as error:
             self._start_over(kafka_ending(error.args[0], self._name, time.time()))
@@ -145,7 +144,6 @@ class Materializer:
         finally:
             if engine is not None:
                 engine.close()
-        return changed if engine is not None and engine.has_committed else made_anew | changed
 
     def _start_over(self, ending: Ending) -> None:
         """Notes why the engine ended, for operators."""

@@ -74,6 +74,7 @@ class TakeOver:
             KafkaException: Kafka can't be asked or read.
             StoppedError: the process is to stop.
         """
+        assigned = self._owned(assigned)
         # Offsets that an open transaction holds are not told before it ends.
         self._group.end_transactions_of_former_owners(assigned, self._name)
         committed = self._patience.until_done(
@@ -88,6 +89,17 @@ class TakeOver:
             taken.partitions[number], starts = self._begin(number, here, bounds, published[number])
             taken.starts.extend(starts)
         return taken
+
+    def _owned(self, assigned: list[TopicPartition]) -> list[TopicPartition]:
+        """Those of partitions that are ours: their first event topic is, or their control topic without one.
+
+        While materializers with different event topics are in the group, as in a rolling restart, the topics of
+        one partition may be spread over several of them.
+        """
+        first = self._settings.event_topics[0]
+        deciding = first if any(tp.topic == first for tp in assigned) else CONTROL_EVENTS
+        numbers = {tp.partition for tp in assigned if tp.topic == deciding}
+        return [tp for tp in assigned if tp.partition in numbers]
 
     def _begin(
         self,

@@ -39,6 +39,7 @@ class TopicWatch:
         self._mirrored = frozenset(mirrored)
         self._ids: dict[str, str] = {}
         self._made_anew: set[str] = set()
+        self._present: set[str] = set()
         self._admin = make_admin(kafka, "shiplog-topic-watch")
         self._answers: dict[str, Future[TopicDescription]] = {}
         self._asked_at = -_EVERY_S
@@ -57,6 +58,11 @@ class TopicWatch:
         found, self._made_anew = frozenset(self._made_anew), set()
         return found
 
+    @property
+    def present(self) -> frozenset[str]:
+        """The topics that are known to exist."""
+        return frozenset(self._present)
+
     def _compare(self, answers: dict[str, Future[TopicDescription]]) -> None:
         missing: set[str] = set()
         for topic, answer in answers.items():
@@ -65,7 +71,9 @@ class TopicWatch:
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                     missing.add(topic)
+                    self._present.discard(topic)
                 continue  # not allowed, or away: the clients that read and write it say so
+            self._present.add(topic)
             former = self._ids.get(topic, found)
             if found != _NO_ID:
                 self._ids[topic] = found

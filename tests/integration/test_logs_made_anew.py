@@ -5,6 +5,7 @@ What stands published stays until the log states it again; nothing waits for eve
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # not said, as others
 
 from runtime.kafka_topics import TopicKeeper
 from schemas.avro_codec import codecs
@@ -432,3 +433,46 @@ def committed(admin: AdminClient, processes: Processes) -> int:
     wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(REGISTRY_EVENTS, 0)])
     found = admin.list_consumer_group_offsets([wanted])[group].result(10).topic_partitions
     return next(int(tp.offset) for tp in found)
+
+
+def topics_of(materializer: Process) -> dict[str, set[str]]:
+    """The topics that it reads of each partition that it holds."""
+    pages: dict[str, Any] = materializer.debug("partitions")
+    return {number: set(page["next_offsets"]) for number, page in pages.items()}
+
+
+@pytest.mark.timeout(240)
+def test_a_topic_that_is_added_in_a_rolling_restart_is_read(
+    processes: Processes, kafka: KafkaServer, admin: AdminClient
+) -> None:
+    """Members that come back within their session get their former assignment; nothing is taken away meanwhile."""
+    logs = [WrittenLog(kafka, namespace_in(number)) for number in range(4)]
+    first = started(processes, *logs)
+    second = processes.start("materializer")
+    wait_for(
+        lambda: len(topics_of(first)) == len(topics_of(second)) == 2, timeout_s=60, what="partitions shared out"
+    )
+    added = "dc2.shiplog.registry.events"
+    admin.create_topics([NewTopic(added, num_partitions=4, replication_factor=1)])[added].result(10)
+    for materializer in (first, second):
+        materializer.child.kill()
+        materializer.child.environment = {
+            **materializer.child.environment,
+            "SHIPLOG_MATERIALIZER__EVENT_TOPICS": json.dumps([REGISTRY_EVENTS, added]),
+        }
+        restart(materializer)
+    away = WrittenLog(kafka, logs[3].namespace, topic=added, datacenter="dc2")
+    away.keyframe({"far": [make_instance(7, 7)]})
+    whole = {REGISTRY_EVENTS, added}
+    wait_for(
+        lambda: (
+            {**topics_of(first), **topics_of(second)}.keys() == set("0123")
+            and all(topics >= whole for topics in (*topics_of(first).values(), *topics_of(second).values()))
+        ),
+        timeout_s=120,
+        what="all topics handed out",
+    )
+    expected = {str(log.namespace): names(log) for log in logs}
+    expected[str(away.namespace)] = names(logs[3]) | names(away)
+    wait_for(lambda: published(kafka) == expected, timeout_s=30, what=f"{expected} published")
+    delete(admin, added)

@@ -46,11 +46,9 @@ def materializing(monkeypatch: pytest.MonkeyPatch) -> Callable[[World], None]:
             def __init__(self, *_: Any, **options: Any) -> None:
                 self.number = len(world.made_anew)
                 world.made_anew.append(frozenset(options["made_anew"]))
+                if self.number in world.committed_by:
+                    options["made_anew"].clear()
                 self.turn = options["patience"].turn
-
-            @property
-            def has_committed(self) -> bool:
-                return self.number in world.committed_by
 
             def run(self, report: Callable[[Status], None]) -> None:
                 world.readiness.append(materializer._readiness.missing)
