@@ -72,7 +72,7 @@ def read_header(start: bytes) -> CacheHeader:
         if facts["format"] != FORMAT:
             raise CacheFileError("other_format", f"it has format {facts['format']}, and {FORMAT} is read")
         return CacheHeader(str(facts["cluster"]), str(facts["namespace"]))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CacheFileError("foreign", f"its first lines can't be read ({error!r})") from error
 
 

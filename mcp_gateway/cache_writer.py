@@ -86,7 +86,7 @@ class CacheWriter:
 
         try:
             fitted = await asyncio.to_thread(write)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - it costs this namespace
             metrics.CACHE_WRITES.labels("failed").inc()
             _log.error("cache_write_failed", namespace=header.namespace, error=str(error))
             return

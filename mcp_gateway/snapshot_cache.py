@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -33,6 +34,8 @@ _SUFFIX = ".snapshot"
 _INDEX = "namespaces.json"
 _PARTIAL = ".partial"
 _HEADER_BYTES = 8192
+_MAX_FILE_NAME = 200
+"""Bytes; file systems take 255, suffixes included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +98,16 @@ class SnapshotCache:
         unusable: dict[str, str] = {}
         for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
             namespace = unquote(path.name.removesuffix(_SUFFIX))
-            if only is not None and namespace not in only:
+            if only is not None and namespace not in only and not namespace.startswith("="):
                 continue
             try:
                 with path.open("rb") as file:
                     header = read_header(file.read(_HEADER_BYTES))
-                if header.namespace != namespace:
+                if namespace.startswith("="):  # a long name, which stands in the header only
+                    namespace = header.namespace
+                    if only is not None and namespace not in only:
+                        continue
+                if header.namespace != namespace or self._path(namespace) != path:
                     raise CacheFileError("foreign", f"it is of namespace {header.namespace}")
                 found.append((path.stat().st_mtime, header.cluster, namespace, path))
             except (OSError, CacheFileError) as error:
@@ -176,12 +183,16 @@ class SnapshotCache:
             return [str(one) for one in facts["namespaces"]] if facts["cluster"] == cluster else []
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, TypeError, KeyError, CacheFileError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it holds
             _refused(path, error)
             return []
 
     def _path(self, namespace: str) -> Path:
-        return self._folder / f"{quote(namespace, safe='')}{_SUFFIX}"
+        """By the namespace's name; by its hash where a file system takes no name so long."""
+        name = quote(namespace, safe="")
+        if len(name) > _MAX_FILE_NAME:
+            name = f"={hashlib.blake2b(namespace.encode(), digest_size=16).hexdigest()}"
+        return self._folder / f"{name}{_SUFFIX}"
 
     def touch(self, namespaces: Collection[str]) -> None:
         """Notes that these snapshots are what Kafka holds now."""

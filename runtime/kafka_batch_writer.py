@@ -120,7 +120,7 @@ class KafkaBatchWriter:
     def _serve(self) -> None:
         while not self._stop.wait(BATCH_S):
             self._producer.poll(0)
-            while self._batches and not self._batches[0].waits_for:
+            while self._batches and self._batches[0].waits_for <= 0:
                 settled = self._batches.popleft()
                 self._records_settled += settled.records
                 self._bytes_settled += settled.bytes

@@ -37,6 +37,8 @@ _LONG = 0x81  # bits of a size that is negative, or of more than one byte
 _MAX_NUMBER_BYTES = 10
 _CONTINUED = tuple(sum(0x80 << 7 * n for n in range(size - 1)) for size in range(_MAX_NUMBER_BYTES + 1))
 """What the high bits of all bytes but the last add up to, by the number of bytes: taken off at once."""
+_MAX_REMEMBERED = 4096
+"""Bytes of metadata; longer ones are read each time, so that a listener can't fill the memory."""
 _MAX_KEPT = 16_384
 _new = tuple.__new__  # a third of what the constructor of a named tuple takes
 _double = Struct("<d").unpack_from
@@ -132,7 +134,9 @@ class EventReader:
             encoded = data[begin:at]
             metadata = self._metadata.get(encoded)
             if metadata is None:
-                metadata = _keep(self._metadata, encoded, _map(encoded))
+                metadata = _map(encoded)
+                if len(encoded) <= _MAX_REMEMBERED:
+                    _keep(self._metadata, encoded, metadata)
             flagged = _weight_and_flags(data, then)
             found.append(_new(Instance, (ip, shared_port(port), cluster, *flagged, metadata)))
         if data[at]:

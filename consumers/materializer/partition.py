@@ -16,6 +16,7 @@ from consumers.materializer.conversion import converter_name
 from consumers.materializer.decisions import MAX_DECISIONS_BYTES, releases_of, size_of, without_releases
 from consumers.materializer.fold import Fold, Outcome
 from consumers.materializer.fold_state import NamespaceChanges, Touched
+from consumers.materializer.guard import Scope
 from consumers.materializer.recovery import recovery_offset
 from consumers.materializer.standing import StandingNamespaces
 from consumers.materializer.status import datacenter_statuses, namespace_status
@@ -302,6 +303,8 @@ class MaterializedPartition:
             return f"namespace {event.namespace} has no snapshot"
         if self._is_decided(view.manifest, offset, event):
             return ""
+        if isinstance(event.body, Release) and event.body.scope not in {*Scope}:
+            return f"{str(event.body.scope)[:100]} is no scope of the guard; there are {', '.join(Scope)}"
         standing = (*self._fold.state.decisions_over(event.namespace), Decision(event, offset, {}))
         if (size := sum(map(size_of, standing))) > MAX_DECISIONS_BYTES:
             return (

@@ -31,6 +31,7 @@ from mcp_gateway.servers.credentials import CertificateFiles, identities
 from mcp_gateway.servers.dialects import ads, delta_ads, mcp_source
 from mcp_gateway.servers.in_flight import InFlight
 from mcp_gateway.servers.kept_bytes import KeptBytes
+from mcp_gateway.servers.other_calls import MAX_CALLS, OtherCalls
 from mcp_gateway.servers.stream import Stream
 from runtime.backoff import Backoff
 from runtime.errors import PortBusyError
@@ -59,8 +60,6 @@ _STATUS = {
 """All others are UNAVAILABLE: the peer may come again."""
 TRANSPORT_FAULTS = (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError)
 """The call ended while it was read or written: an event of the network, and no fault of the gateway."""
-_OTHER_CALLS = 1000
-"""Health checks and reflection, beside streams of Pilots."""
 _SWEEP_PAUSES_S = (1.0, 60.0)
 
 
@@ -84,7 +83,9 @@ class PilotServer:
         self.kept = KeptBytes(limits.max_subscription_bytes_per_identity, limits.max_subscription_bytes)
         metrics.SUBSCRIPTION_BYTES.set_function(lambda: self.kept.bytes)
         self._server = grpc.aio.server(
-            options=_options(settings), maximum_concurrent_rpcs=limits.max_streams + _OTHER_CALLS
+            options=_options(settings),
+            interceptors=[OtherCalls(MCP_SERVICE, ADS_SERVICE)],
+            maximum_concurrent_rpcs=limits.max_streams + 2 * MAX_CALLS,
         )
         also = settings.also_answered
         mcp = mcp_source(settings.incremental_collections, also_answered=also)

@@ -30,6 +30,8 @@ _log = structlog.get_logger()
 
 _CONCURRENCY = 16
 _RETRY_S = 1.0
+_FAULTS_UNTIL_PAUSE = 64
+"""So many services may find no server before the others are left for the next time."""
 
 
 class HttpFollower:
@@ -84,7 +86,7 @@ class HttpFollower:
             await self._woken.wait()
             self._woken.clear()
             try:
-                await for_each(list(self._waiting), self._look_at, at_once=_CONCURRENCY)
+                await self._look_at_all()
             except NacosError as error:
                 _log.warning("cannot look at services", namespace=self._watched.namespace, error=str(error))
                 self._woken.set()
@@ -92,6 +94,22 @@ class HttpFollower:
                 continue
             if not self._waiting and self._refusals.refuse_all(self._counts) is None:
                 self._looked_at_all.set()
+
+    async def _look_at_all(self) -> None:
+        """Looks at what is waiting; raises the last error about a server once all had their turn."""
+        faults: list[NacosError] = []
+
+        async def look(key: ServiceKey) -> None:
+            try:
+                await self._look_at(key)
+            except NacosError as error:
+                faults.append(error)
+                if len(faults) >= _FAULTS_UNTIL_PAUSE:
+                    raise
+
+        await for_each(list(self._waiting), look, at_once=_CONCURRENCY)
+        if faults:
+            raise faults[-1]
 
     def follow(self, keys: Iterable[ServiceKey]) -> None:
         """Looks at these as soon as it can."""

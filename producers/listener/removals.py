@@ -107,13 +107,19 @@ class Removals:
             return False
         for key in due - absent:
             self._missed.pop(key, None)
-        is_answered = due == absent
+        is_answered, unavailable = due == absent, None
         for key in absent:
-            if not await self._is_empty(key):
+            try:
+                is_empty = await self._is_empty(key)
+            except NacosUnavailableError as error:  # those behind it are asked for all the same
+                unavailable, is_empty = error, False
+            if not is_empty:
                 is_answered = False
             elif self._missed.pop(key, None) is not None:  # no listing showed it meanwhile
                 self._follower.drop(key)
                 self._watched.forget(key)
+        if unavailable is not None:
+            raise unavailable
         return is_answered
 
     async def _absent_elsewhere(self, keys: set[ServiceKey]) -> set[ServiceKey] | None:

@@ -107,6 +107,7 @@ class NacosConnection:
         self._stream: Any = None
         self._calls: set[Any] = set()
         self._set_up = asyncio.Event()
+        self._is_open = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> Self:
@@ -132,6 +133,7 @@ class NacosConnection:
         except BaseException:
             await self.close()
             raise
+        self._is_open = True
         return self
 
     async def request(
@@ -163,8 +165,8 @@ class NacosConnection:
         # In the answer to a query the same number says that the config item does not exist.
         if code == _NOT_REGISTERED or (code == _SERVER_STARTING and type_name != "ConfigQueryRequest"):
             cause = "server_starting" if code == _SERVER_STARTING else "not_registered"
-            raise NacosUnavailableError(cause, f"{self.address} {answer.get('message')}")
-        raise NacosRefusedError(type_name, code, str(answer.get("message")))
+            raise NacosUnavailableError(cause, f"{self.address} {str(answer.get('message'))[:500]}")
+        raise NacosRefusedError(type_name, code, str(answer.get("message"))[:500])
 
     async def wait_for(self, event: asyncio.Event, *, timeout_s: float) -> bool:
         """Waits for the event, the end of the connection, or so long; whether one of the former two came."""
@@ -198,8 +200,7 @@ class NacosConnection:
             self._calls.add(call)
             answer = await call
         except grpc.aio.AioRpcError as error:
-            reason = error.details() if error.code() is grpc.StatusCode.UNAVAILABLE else error.code().name
-            raise NacosUnavailableError("rpc_failed", f"{self.address} {reason}") from error
+            raise self._failed(type_name, error) from error
         except asyncio.CancelledError as error:
             # Closing a channel cancels its calls, and gRPC raises that in the tasks that wait for them.
             if is_cancellation_requested():
@@ -210,6 +211,18 @@ class NacosConnection:
         finally:
             self._calls.discard(call)
         return decode(answer).body
+
+    def _failed(self, type_name: str, error: grpc.aio.AioRpcError) -> NacosError:
+        """A call's failure: about what was asked for while the connection stands, else about the connection.
+
+        A connection that is dead is found by its stream and its health check.
+        """
+        code, details = error.code(), error.details() or ""
+        stands = self._is_open and not self.ended.done()
+        if stands and code not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}:
+            return NacosRefusedError(type_name, int(code.value[0]), f"{code.name} {details}")
+        reason = details if code is grpc.StatusCode.UNAVAILABLE else code.name
+        return NacosUnavailableError("rpc_failed", f"{self.address} {reason[:500]}")
 
     async def _write(self, data: bytes) -> None:
         """Writes to the stream; raises NacosUnavailableError once that is over."""

@@ -102,9 +102,9 @@ def test_connections_are_limited() -> None:
 
 
 def test_calls_that_are_no_streams_of_pilots_are_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Watches of health keep something for as long as they are open; a Pilot beside them is served."""
-    monkeypatch.setattr("mcp_gateway.servers.server._OTHER_CALLS", 2)
-    with ServedViews({"limits": {"max_streams": 1}}) as served, RawPilot(served.address) as pilot:
+    """Watches of health keep something for as long as they are open, and take no Pilot's place."""
+    monkeypatch.setattr("mcp_gateway.servers.other_calls.MAX_CALLS_OF_A_PEER", 2)
+    with ServedViews() as served, RawPilot(served.address) as pilot:
         served.change({"x/1": "1"})
         pilot.ask()
         assert pilot.next().resources

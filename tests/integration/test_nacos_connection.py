@@ -6,9 +6,11 @@ import asyncio
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+import grpc
+import grpc.aio
 import pytest
 
-from producers.errors import NacosUnavailableError
+from producers.errors import NacosRefusedError, NacosUnavailableError
 from producers.nacos.connection import Endpoint, NacosConnection
 from producers.nacos.payload import GARBAGE, Envelope
 from tests.harness.fake_nacos.registry import host
@@ -131,3 +133,16 @@ async def test_requests_name_the_server_as_the_settings_do(nacos: FakeNacos) -> 
     connection = await NacosConnection(endpoint, namespace="public", on_push=lambda _: None).open()
     await connection.request("HealthCheckRequest", {})
     await connection.close()
+
+
+@in_loop
+async def test_a_call_that_ends_with_a_status_is_about_what_was_asked_for(nacos: FakeNacos) -> None:
+    """An answer that is too large, or an interceptor's fault: the connection stands, other calls are answered."""
+    connection = await connect(nacos)
+    for code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED):
+        error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details="of this call")
+        assert isinstance(connection._failed("SubscribeServiceRequest", error), NacosRefusedError)
+    gone = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), details="x")
+    assert isinstance(connection._failed("SubscribeServiceRequest", gone), NacosUnavailableError)
+    await connection.close()
+    assert isinstance(connection._failed("SubscribeServiceRequest", error), NacosUnavailableError)

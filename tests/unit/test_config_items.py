@@ -217,6 +217,16 @@ def test_no_text_takes_long(number: str) -> None:
     assert time.process_time() - began < 20
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\x85", "\u2028", "\u2029"])
+def test_directives_without_end_are_refused_soon(end: str) -> None:
+    """libyaml compares each with all before it: a text of 1 MiB stopped every thread for a minute."""
+    text = f"%TAG !aaa! t{end}" * (1_000_000 // (12 + len(end.encode()))) + f"--- {{}}{end}"
+    began = time.process_time()
+    with pytest.raises(BadItemError, match="directives"):
+        convert_item(SETTINGS, PUBLIC, text)
+    assert time.process_time() - began < 2
+
+
 def test_half_a_surrogate_pair_is_no_text() -> None:
     """Neither as it is nor written as an escape; the line is named."""
     for text in ("\ud800", 'a: "\\ud800"', "# fine\na: \udfff"):

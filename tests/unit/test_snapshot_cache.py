@@ -57,12 +57,14 @@ def files(tmp_path: Path) -> list[Path]:
 
 def test_what_is_read_is_what_was_written(cache: SnapshotCache, tmp_path: Path) -> None:
     """Bytes, versions, digests and the manifest; also of names that are no file names."""
-    for namespace in ("public", "a/b c", ".."):
+    long = "命" * 60  # of which a quoted file name would have 540 bytes
+    for namespace in ("public", "a/b c", "..", long):
         assert write(cache, namespace, {"ns/a": "1", "ns/b": "2"})
     loaded = cache.load((PLAIN,))
     assert loaded.cluster == "c1"
     assert not loaded.unusable
-    assert sorted(one.namespace for one in loaded.namespaces) == ["..", "a/b c", "public"]
+    assert sorted(one.namespace for one in loaded.namespaces) == ["..", "a/b c", "public", long]
+    assert [one.namespace for one in cache.load((PLAIN,), only=[long]).namespaces] == [long]
     for one in loaded.namespaces:
         expected = records(one.namespace, {"ns/a": "1", "ns/b": "2"})
         assert one.manifest == manifest_of(one.namespace, {"ns/a": "1", "ns/b": "2"})
@@ -234,3 +236,17 @@ def test_a_folder_that_cannot_be_used_is_a_settings_error(tmp_path: Path) -> Non
     taken.write_text("")
     with pytest.raises(SettingsError, match=r"gateway\.cache_dir"):
         SnapshotCache(taken, MIB).prepare()
+
+
+def test_a_header_or_an_index_that_is_nested_too_deep_costs_itself(cache: SnapshotCache, tmp_path: Path) -> None:
+    """Reading it ends in a RecursionError, and the other namespaces are read."""
+    write(cache, "good", {"ns/a": "1"})
+    write(cache, "deep", {"ns/a": "1"})
+    (path,) = (one for one in files(tmp_path) if one.name.startswith("deep"))
+    content = path.read_bytes()
+    start = content.index(b"{")
+    path.write_bytes(content[:start] + b"[" * 4000 + b"\n" + content)
+    (tmp_path / "cache" / "namespaces.json").write_bytes(b"[" * 100_000)
+    loaded = cache.load((PLAIN,))
+    assert [one.namespace for one in loaded.namespaces] == ["good"]
+    assert list(loaded.unusable) == ["deep"]

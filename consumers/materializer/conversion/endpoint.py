@@ -32,6 +32,8 @@ MAX_WEIGHT = 1_000_000
 """100 times Nacos's own greatest weight; Envoy adds weights up in 32 bits."""
 
 _MAX_DESCRIBED = 16_384
+_MAX_REMEMBERED = 2048
+"""Characters of metadata; longer ones are converted each time, so that a listener can't fill the memory."""
 _MAX_PORT = 65535
 _MAX_PORT_DIGITS = 10
 """Five of a port, and as many zeros before it as the first revision took."""
@@ -130,14 +132,17 @@ class EndpointConverter:
             locality = _locality(settings, metadata) or locality
             protocol = _protocol(settings, metadata)
             logical_port = _logical_port(metadata.get(settings.port_key, ""), self._revision)
+        text = text_of_metadata(metadata)
         described = _Described(
             labels=_label_fields(cluster, metadata),
             place=(_text_field(0x22, network) if network else b"")
             + (_text_field(0x2A, locality) if locality else b""),
             protocol=protocol,
             logical_port=logical_port,
-            text=text_of_metadata(metadata),
+            text=text,
         )
+        if len(text) > _MAX_REMEMBERED:
+            return described
         if len(self._described) >= _MAX_DESCRIBED:
             self._described.clear()
         self._described[known_as] = described

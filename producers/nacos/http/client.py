@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -32,6 +33,9 @@ _BROKEN_STATUS = "illegal status line"
 _UNAVAILABLE = frozenset({httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT})
 """A server that is still starting, or a proxy that can't reach one."""
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
+_ANSWER_S = 90.0
+"""A whole answer takes no longer, however slowly it drips."""
+_KEPT_HEADERS = frozenset({"content-type"})
 _MAX_TOKEN_LENGTH = 16 * 1024
 
 
@@ -129,21 +133,25 @@ class NacosHttp:
         for candidate in servers:
             name = self._settings.tls.server_name or candidate.name
             try:
-                response = await self._client.request(
-                    method,
-                    candidate.url + self._settings.context_path + path,
-                    headers={**(headers or {}), "Host": candidate.host},
-                    extensions={"sni_hostname": name} if candidate.scheme == "https" else {},
-                    **kwargs,
-                )
+                async with asyncio.timeout(_ANSWER_S):
+                    response = await self._exchange(
+                        method,
+                        candidate.url + self._settings.context_path + path,
+                        headers={**(headers or {}), "Host": candidate.host},
+                        extensions={"sni_hostname": name} if candidate.scheme == "https" else {},
+                        **kwargs,
+                    )
+            except TimeoutError:
+                faults.append(f"{candidate.url}: no whole answer within {_ANSWER_S:.0f} s")
+                continue
             except httpx.HTTPError as error:
                 faults.append(f"{candidate.url}: {type(error).__name__}{_reason(error)}")
                 continue
+            if response is None:
+                faults.append(f"{candidate.url}: an answer of more than {_MAX_ANSWER_BYTES} bytes")
+                continue
             if response.status_code in _UNAVAILABLE:
                 faults.append(f"{candidate.url}: still starting or not reached ({response.status_code})")
-                continue
-            if len(response.content) > _MAX_ANSWER_BYTES:
-                faults.append(f"{candidate.url}: an answer of {len(response.content)} bytes")
                 continue
             if response.is_server_error:
                 failed = failed or (response, candidate)
@@ -154,6 +162,20 @@ class NacosHttp:
         if failed is not None:
             return failed
         raise NacosUnavailableError("http_failed", "; ".join(faults))
+
+    async def _exchange(self, method: str, url: str, **kwargs: Any) -> httpx.Response | None:
+        """The answer, read whole; None for one that is too large, which is not read to its end."""
+        async with self._client.stream(method, url, **kwargs) as response:
+            parts, size = [], 0
+            async for part in response.aiter_bytes():
+                size += len(part)
+                if size > _MAX_ANSWER_BYTES:
+                    return None
+                parts.append(part)
+            headers = {name: value for name, value in response.headers.items() if name in _KEPT_HEADERS}
+            return httpx.Response(
+                response.status_code, headers=headers, content=b"".join(parts), request=response.request
+            )
 
 
 def _token_in(response: httpx.Response) -> tuple[str, float]:
