@@ -24,6 +24,16 @@ class LogChangedError(ConsumerError):
         super().__init__(f"{', '.join(sorted(self.topics))}: {how}")
 
 
+class RecordRefusedError(ConsumerError):
+    """Kafka refuses one record of a transaction for good; nothing of the transaction was written."""
+
+    def __init__(self, topic: str, key: bytes, reason: str) -> None:
+        super().__init__(f"{topic} refuses a record: {reason}")
+        self.topic = topic
+        self.key = key
+        self.reason = reason
+
+
 class NotRebuiltError(ConsumerError):
     """A former version could not be rebuilt; the text says why."""
 

@@ -27,6 +27,7 @@ from runtime.kafka_topics import check_topics
 from runtime.lifecycle import Readiness
 from runtime.supervision import Supervisor
 from schemas import avro_codec
+from schemas.errors import SchemaRegistryError
 from schemas.events import Namespace
 from schemas.topics import mirrored_topic_settings, topics_of
 
@@ -134,6 +135,8 @@ class Materializer:
         except LogChangedError as error:
             self._made_anew |= error.topics
             self._start_over(Ending(Cause.LOG_CHANGED, str(error), time.time()))
+        except SchemaRegistryError as error:
+            self._start_over(Ending(Cause.SCHEMA_REGISTRY, f"{error}; see schema_registry.url", time.time()))
         except KafkaException as error:
             self._start_over(kafka_ending(error.args[0], self._name, time.time()))
         except Exception as error:  # noqa: BLE001 - a fault of ours: another engine, and some day another process

@@ -28,6 +28,7 @@ class Cause(StrEnum):
     FENCED = "fenced"
     NAME_TAKEN = "name_taken"
     LOG_CHANGED = "log_changed"
+    SCHEMA_REGISTRY = "schema_registry"
     INTERNAL_FAULT = "internal_fault"
 
 

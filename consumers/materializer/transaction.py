@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+
 from consumers import metrics
+from consumers.errors import RecordRefusedError
 from consumers.materializer.faults import cut, internal
 from consumers.materializer.setting_aside import of_snapshot
 from consumers.materializer.transactional_producer import TransactionalProducer
@@ -20,6 +25,8 @@ from schemas.topics import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from confluent_kafka import Consumer, TopicPartition
 
     from consumers.materializer.faults import Fault
@@ -32,8 +39,12 @@ if TYPE_CHECKING:
     from schemas.avro_codec import Codecs
     from schemas.records import Manifest, Quarantined
 
+_log = structlog.get_logger()
+
 _MAX_BYTES = MAX_RECORD_BYTES - 4096
 """Of key and value; the rest is for what a batch of records adds."""
+_MOST_REFUSED = 100
+"""Records of one transaction that Kafka may refuse before it is given up."""
 _BY_KEY = -1
 """A partition that the record's key chooses."""
 _Encoded = tuple[str, int, bytes, "bytes | None"]
@@ -101,23 +112,39 @@ class TransactionWriter:
     ) -> list[NamespaceUpdate]:
         """Writes all of it or nothing, and tells the views what stands published now.
 
-        A resource that can't be encoded or is too large is left out and set aside: what was published of it
-        stands. So does a namespace whose manifest can't be written. The updates that were not written as a whole.
+        A resource that can't be encoded, is too large, or that Kafka refuses is left out and set aside: what was
+        published of it stands. So does a namespace whose manifest can't be written. The updates that were not
+        written as a whole.
         """
         started = time.monotonic()
-        records: list[_Encoded] = []
-        written: list[tuple[NamespaceView, Update]] = []
-        not_whole: list[NamespaceUpdate] = []
-        set_aside = list(quarantined)
-        for one in updates:
-            done, faults = self._encode(one.partition, one.view, one.update, records)
-            set_aside += [of_snapshot(one.partition, fault) for fault in faults]
-            if done is not None:
-                written.append((one.view, done))
-            if done is not one.update:
-                not_whole.append(one)
-        records += [(QUARANTINE, _BY_KEY, one.key, self._codecs.quarantined.encode(one)) for one in set_aside]
-        self._producer.run(lambda: self._produce(records), offsets, consumer)
+        refused: dict[tuple[str, bytes], str] = {}
+        while True:
+            records: list[_Encoded] = []
+            written: list[tuple[NamespaceView, Update]] = []
+            not_whole: list[NamespaceUpdate] = []
+            set_aside = list(quarantined)
+            for one in updates:
+                done, faults = self._encode(one.partition, one.view, one.update, records, refused)
+                set_aside += [of_snapshot(one.partition, fault) for fault in faults]
+                if done is not None:
+                    written.append((one.view, done))
+                if done is not one.update:
+                    not_whole.append(one)
+            records += [
+                (QUARANTINE, _BY_KEY, one.key, self._codecs.quarantined.encode(one))
+                for one in set_aside
+                if (QUARANTINE, one.key) not in refused
+            ]
+            try:
+                self._producer.run(partial(self._produce, records), offsets, consumer)
+                break
+            except RecordRefusedError as error:
+                _log.error(
+                    "record_refused", topic=error.topic, key=error.key.decode(errors="replace"), error=error.reason
+                )
+                if (error.topic, error.key) in refused or len(refused) >= _MOST_REFUSED:
+                    raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, str(error))) from error
+                refused[error.topic, error.key] = error.reason
         metrics.TRANSACTIONS.labels("committed").inc()
         metrics.COMMIT_SECONDS.observe(time.monotonic() - started)
         for view, update in written:
@@ -132,11 +159,19 @@ class TransactionWriter:
             self._producer.produce(*record)
 
     def _encode(
-        self, number: int, view: NamespaceView, update: Update, records: list[_Encoded]
+        self,
+        number: int,
+        view: NamespaceView,
+        update: Update,
+        records: list[_Encoded],
+        refused_before: Mapping[tuple[str, bytes], str],
     ) -> tuple[Update | None, list[Fault]]:
         """Adds an update's records; what of it will be written, None for nothing, and what can't be."""
         namespace = update.manifest.namespace
+        manifest_key, history_key = ManifestKey(namespace).encode(), namespace.encode()
         try:
+            _check_refused((SNAPSHOTS, manifest_key), refused_before)
+            _check_refused((SNAPSHOT_HISTORY, history_key), refused_before)
             manifest = self._encode_manifest(update.manifest)
         except SchemaRegistryError:
             raise
@@ -146,6 +181,7 @@ class TransactionWriter:
         for (collection, name), record in update.records.items():
             key = ResourceKey(namespace, collection, name).encode()
             try:
+                _check_refused((SNAPSHOTS, key), refused_before)
                 value = None if record is None else self._codecs.resource.encode(record)
                 _check_size(key, value)
             except SchemaRegistryError:
@@ -157,14 +193,20 @@ class TransactionWriter:
         if refused:
             update = view.refuse(update, {one: fault.detail for one, fault in refused.items()})
             manifest = self._encode_manifest(update.manifest)
-        records.append((SNAPSHOTS, number, ManifestKey(namespace).encode(), manifest))
-        records.append((SNAPSHOT_HISTORY, number, namespace.encode(), manifest))
+        records.append((SNAPSHOTS, number, manifest_key, manifest))
+        records.append((SNAPSHOT_HISTORY, number, history_key, manifest))
         return update, cut(list(refused.values()), f"resources of {namespace}")
 
     def _encode_manifest(self, manifest: Manifest) -> bytes:
         value = self._codecs.manifest.encode(manifest)
         _check_size(ManifestKey(manifest.namespace).encode(), value)
         return value
+
+
+def _check_refused(record: tuple[str, bytes], refused: Mapping[tuple[str, bytes], str]) -> None:
+    """Raises ValueError for a record, by topic and key, that Kafka refused."""
+    if (reason := refused.get(record)) is not None:
+        raise ValueError(reason)
 
 
 def _check_size(key: bytes, value: bytes | None) -> None:

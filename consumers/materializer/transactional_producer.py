@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import queue
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumers import metrics
+from consumers.errors import RecordRefusedError
 from consumers.materializer.refusals import refusal_of
 from runtime.kafka_clients import make_producer
 from schemas.topics import SNAPSHOTS
@@ -65,6 +66,10 @@ _NOT_OURS = frozenset(
     }
 )
 """The partitions may be another process's: nothing is to be written for them."""
+_RECORD_FAULTS = frozenset(
+    {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_RECORD}
+)
+"""Kafka says nothing against the others."""
 _HUNG = KafkaError(
     KafkaError._TIMED_OUT,  # noqa: SLF001 - confluent-kafka's name
     "send_offsets_to_transaction does not return",
@@ -103,7 +108,7 @@ class TransactionalProducer:
         self._limit_s = 2 * transaction_timeout_s
         self._patience = patience
         self._supervisor = supervisor
-        self._undelivered: tuple[str, KafkaError] | None = None
+        self._undelivered: list[_Undelivered] = []
         self._is_commit_asked = False
         self._committed: dict[tuple[str, int], tuple[int, str]] = {}
         self._brokers: frozenset[int] = frozenset()
@@ -133,10 +138,14 @@ class TransactionalProducer:
         """Commits the records that `write` produces together with the consumer's offsets, or raises.
 
         `write` may be called several times; what it produced before counts for nothing then.
+
+        Raises:
+            KafkaException: Kafka failed, or refuses.
+            RecordRefusedError: it refuses one of the records; another transaction may be written.
         """
         is_fenced = False
         for _ in range(_MOST_TIMES):
-            self._undelivered, self._is_commit_asked = None, False
+            self._undelivered, self._is_commit_asked = [], False
             try:
                 self._attempt(write, offsets, consumer)
                 break
@@ -144,6 +153,8 @@ class TransactionalProducer:
                 fault = _HUNG
             except KafkaException as error:
                 fault = self._cause(error.args[0])
+                if fault.txn_requires_abort() and fault.code() in _RECORD_FAULTS:
+                    self._refuse(fault)
                 if fault.code() in _NOT_OURS or refusal_of(fault) is not None or is_fenced:
                     raise KafkaException(fault) from error
                 if fault.txn_requires_abort() and self._abort(fault):
@@ -243,21 +254,47 @@ class TransactionalProducer:
         )
         return _by_place(found) == wanted
 
+    def _refuse(self, fault: KafkaError) -> None:
+        """Ends a transaction of which Kafka refuses a record.
+
+        Raises:
+            RecordRefusedError: naming the largest of those that were refused: one that is too large takes down
+                those that are sent with it.
+        """
+        refused = [one for one in self._undelivered if one.error.code() in _RECORD_FAULTS]
+        largest = max(refused, key=lambda one: one.size)
+        if self._abort(fault):
+            raise RecordRefusedError(largest.topic, largest.key, fault.str())
+
     def _note_undelivered(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None and self._undelivered is None:
-            self._undelivered = (message.topic() or "", error)
+        if error is not None:
+            key = message.key() or b""
+            self._undelivered.append(
+                _Undelivered(
+                    message.topic() or "", key.encode() if isinstance(key, str) else key, len(message), error
+                )
+            )
 
     def _cause(self, fault: KafkaError) -> KafkaError:
         """What stands behind an error that only counts the records that were not delivered."""
-        if self._undelivered is None:
+        if not self._undelivered:
             return fault
-        topic, cause = self._undelivered
+        topic, _, _, cause = self._undelivered[0]
         return KafkaError(
             cause.code(),
             f"{topic}: {cause.str()}",
             fatal=fault.fatal(),
             txn_requires_abort=fault.txn_requires_abort(),
         )
+
+
+class _Undelivered(NamedTuple):
+    """A record that Kafka did not take, and why."""
+
+    topic: str
+    key: bytes
+    size: int
+    error: KafkaError
 
 
 class _Caller:

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # not said, as others
+
+# confluent-kafka re-exports these without saying so.
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from runtime.kafka_topics import TopicKeeper
 from schemas.avro_codec import codecs
@@ -385,6 +394,28 @@ def test_a_history_topic_that_is_gone_for_a_while(
     wait_for(lambda: "10.0.0.10" in str(record_of(kafka, "svc-0")), timeout_s=90, what="the change")
     assert len(read_all(kafka, SNAPSHOT_HISTORY)) == 1
     assert materializer.child.running
+
+
+def test_a_record_that_kafka_refuses_costs_itself(
+    processes: Processes, kafka: KafkaServer, admin: AdminClient
+) -> None:
+    """The topic's limit was lowered under it: the largest record stands as it was, all others are published."""
+    log = WrittenLog(kafka, namespace_in(0))
+    materializer = started(processes, log)
+    lower = ConfigEntry("max.message.bytes", "20000", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, SNAPSHOTS, incremental_configs=[lower])
+    admin.incremental_alter_configs([resource])[resource].result(10)
+    former = record_of(kafka, "svc-1")
+    many = [make_instance(1, index)._replace(metadata={"id": uuid.uuid4().hex}) for index in range(1000)]
+    log.change("svc-1", many)
+    log.change("svc-0", [make_instance(0, 9)])
+    wait_for(lambda: "10.0.0.10" in str(record_of(kafka, "svc-0")), timeout_s=20, what="the other's change")
+    assert record_of(kafka, "svc-1") == former
+    assert materializer.metric("shiplog_materializer_faulted_resources") == 1
+    assert "record_refused" in materializer.child.log.read_text()
+    log.change("svc-0", [make_instance(0, 19)])
+    wait_for(lambda: "10.0.0.20" in str(record_of(kafka, "svc-0")), timeout_s=20, what="the next change")
+    assert materializer.metric("shiplog_materializer_starts_over_total") == 0
 
 
 def test_a_topic_that_ends_in_transaction_markers(

@@ -15,6 +15,7 @@ from consumers.settings import ConversionSettings, MaterializerSettings
 from runtime.backoff import Backoff
 from runtime.errors import PartFailedError, SettingsError
 from runtime.settings import KafkaSettings, TopicsSettings
+from schemas.errors import SchemaRegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,6 +136,16 @@ def test_faults_of_ours_in_a_row_end_the_process(materializing: Callable[[World]
     with pytest.raises(PartFailedError, match="the engine ended \\(ValueError: fault 4\\)"):
         materializing(world)
     assert world.closed == 5
+
+
+def test_a_schema_registry_that_is_away_does_not_end_the_process(
+    materializing: Callable[[World], None],
+) -> None:
+    """However long: it is no fault of ours."""
+    world = World(*[SchemaRegistryError("schema registry, GET /schemas: refused")] * 9)
+    materializing(world)
+    assert world.closed == 10
+    assert "see schema_registry.url" in world.readiness[1]["partitions"]
 
 
 def test_settings_that_can_not_be_used_end_the_process_at_once(materializing: Callable[[World], None]) -> None:

@@ -9,12 +9,12 @@ import threading
 import time
 from collections import deque
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from consumers.errors import StoppedError
+from consumers.errors import RecordRefusedError, StoppedError
 from consumers.materializer import transactional_producer
 from consumers.materializer.patience import Patience
 from consumers.materializer.transactional_producer import TransactionalProducer
@@ -53,6 +53,23 @@ class Group:
         return self.offsets
 
 
+class Undelivered(NamedTuple):
+    """A record of which delivery is reported."""
+
+    on: str
+    by: bytes
+    value: bytes
+
+    def topic(self) -> str:
+        return self.on
+
+    def key(self) -> bytes:
+        return self.by
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+
 class Fake:
     """A producer that does as the script says; what it was asked for is in `done`."""
 
@@ -82,12 +99,7 @@ class Fake:
     def produce(self, topic: str, **options: Any) -> None:
         self._do("produce")
         if (undelivered := self.broker.undelivered) is not None:
-
-            class Undelivered:
-                def topic(self) -> str:
-                    return topic
-
-            options["on_delivery"](undelivered, Undelivered())
+            options["on_delivery"](undelivered, Undelivered(topic, options["key"], options["value"]))
 
     def poll(self, *_: Any) -> None:
         self._do("poll")
@@ -289,6 +301,25 @@ def test_a_refused_record_names_its_topic(producing: Callable[..., Transactional
     assert caught.value.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
     assert "snapshots" in caught.value.args[0].str()
     assert broker.writes == 1
+
+
+def test_a_record_that_is_too_large_is_named(producing: Callable[..., TransactionalProducer]) -> None:
+    """The largest of those that were sent with it; another transaction can be written without it."""
+    broker = Broker(commit=[ABORTABLE])
+    broker.undelivered = error(KafkaError.MSG_SIZE_TOO_LARGE)
+    made = producing(broker)
+
+    def write() -> None:
+        for key, size in ((b"small", 1), (b"large", 9), (b"other", 2)):
+            made.produce("snapshots", 0, key, b"x" * size)
+
+    with pytest.raises(RecordRefusedError) as caught:
+        made.run(write, OFFSETS, broker.group)  # type: ignore[arg-type]
+    assert (caught.value.topic, caught.value.key) == ("snapshots", b"large")
+    assert broker.done[-1] == "producer-0: abort"
+    broker.undelivered = None
+    broker.run(made)
+    assert len(broker.producers) == 1
 
 
 def test_it_is_not_written_for_ever(producing: Callable[..., TransactionalProducer]) -> None:
