@@ -402,7 +402,7 @@ def test_a_record_that_kafka_refuses_costs_itself(
     """The topic's limit was lowered under it: the largest record stands as it was, all others are published."""
     log = WrittenLog(kafka, namespace_in(0))
     materializer = started(processes, log)
-    lower = ConfigEntry("max.message.bytes", "20000", incremental_operation=AlterConfigOpType.SET)
+    lower = ConfigEntry("max.message.bytes", "10000", incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, SNAPSHOTS, incremental_configs=[lower])
     admin.incremental_alter_configs([resource])[resource].result(10)
     former = record_of(kafka, "svc-1")
@@ -480,6 +480,7 @@ def test_a_topic_that_is_added_in_a_rolling_restart_is_read(
     logs = [WrittenLog(kafka, namespace_in(number)) for number in range(4)]
     first = started(processes, *logs)
     second = processes.start("materializer")
+    second.wait()
     wait_for(
         lambda: len(topics_of(first)) == len(topics_of(second)) == 2, timeout_s=60, what="partitions shared out"
     )
