@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from schemas.events import ServiceKey
 
-_TRIES = 5
+_TRIES = 4
 
 
 @dataclass(slots=True)
@@ -27,6 +27,7 @@ class Census:
     _unusable: int = 0
     _counted: int | None = None
     _fruitless: int = 0
+    _last: tuple[int | None, int] = (None, -1)
 
     @property
     def left_to_find(self) -> int:
@@ -40,7 +41,7 @@ class Census:
 
     @property
     def is_stubborn(self) -> bool:
-        """Whether several listings in a row showed another number of services than is counted."""
+        """Whether several listings in a row made no difference: as many are counted, and as few are listed."""
         return self._fruitless >= _TRIES
 
     @property
@@ -58,7 +59,9 @@ class Census:
         """A listing shows these names, and so many that can't be used; these are followed, listed or not."""
         self._names, self._unusable, self.is_listed = set(names), unusable, True
         self._known = self._names.union(followed)
-        self._fruitless = self._fruitless + 1 if self.differs else 0
+        numbers = (self._counted, len(self._names))
+        self._fruitless = self._fruitless + 1 if self.differs and numbers == self._last else 0
+        self._last = numbers
 
     def push(self, added: Iterable[ServiceKey], deleted: Iterable[ServiceKey]) -> None:
         """A push says that these came and those went."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from producers.errors import NacosError, NacosRefusedError
+from producers.errors import NacosError, NacosGarbageError, NacosRefusedError
 from producers.listener.census import Census
 from producers.nacos.fuzzy_watch import OVER_LIMIT, REQUEST, RESEND_S, FuzzyWatch
 from schemas.events import Link
@@ -28,6 +28,7 @@ _log = structlog.get_logger()
 
 _LISTED = "services are listed"
 _WOKEN_PAUSE_S = 0.1
+_MOST_LOOKS_AT_FIRST = 30
 _OTHER_DIALECT = frozenset({404, 405, 410})
 
 
@@ -142,6 +143,7 @@ class ServiceNames:
         if (api.mode != "1.x") is not self._pushes:
             self.dialect_changed.set()
         are_pushed = api.mode == "3.x" and await self._watch_names()
+        uncounted: NacosError | None = None
         self._looks += 1
         is_turn = self._looks % settings.full_listing_every == 0
         if are_pushed:
@@ -149,13 +151,19 @@ class ServiceNames:
         else:
             is_due = is_turn or not self._pushes
         if self._pushes:
-            self._census.count(await api.count_services(self._watched.namespace))
-            is_due = is_due or (self._census.differs and (is_turn or not self._census.is_stubborn))
+            try:
+                self._census.count(await api.count_services(self._watched.namespace))
+            except (NacosRefusedError, NacosGarbageError) as error:
+                uncounted = error
+            else:
+                is_due = is_due or (self._census.differs and (is_turn or not self._census.is_stubborn))
         else:
             self._interval_s = settings.http_interval_s
-        if is_due or self._removals.needs_listing:
+        if is_due or self._removals.needs_listing or not self._census.is_listed:
             await self._list(api)
         self._note_found()
+        if uncounted is not None:
+            raise uncounted
 
     async def _list(self, api: NacosApi) -> None:
         """Lists all names; what is new is followed before anything is made of what is missing."""
@@ -169,7 +177,9 @@ class ServiceNames:
 
     def _note_found(self) -> None:
         """Lets the first keyframe be laid; it says so where services that are counted were not found."""
-        view, is_short = self._watched.view, self._census.is_stubborn and not self._census.is_whole
+        view = self._watched.view
+        is_late = self._census.is_stubborn or self._looks >= _MOST_LOOKS_AT_FIRST
+        is_short = is_late and self._census.is_listed and not self._census.is_whole
         if not self.found.is_set() and (self._census.is_whole or is_short):
             self.found.set()
             view.services_short = is_short

@@ -55,7 +55,7 @@ def test_a_new_service_is_looked_for_while_a_vanished_one_is_not_confirmed() -> 
 
 
 def test_listings_that_never_show_what_is_counted_become_fewer() -> None:
-    """After five in a row; one that does begins anew."""
+    """After five in a row that made no difference; one that does begins anew."""
     census = Census()
     for _ in range(5):
         assert not census.is_stubborn
@@ -64,6 +64,17 @@ def test_listings_that_never_show_what_is_counted_become_fewer() -> None:
     assert census.is_stubborn
     census.list([A, B], unusable=0, followed=[])
     assert not census.is_stubborn
+
+
+def test_while_services_are_being_registered_listings_go_on() -> None:
+    """Each shows more than were counted a moment before: that is no reason to list less often."""
+    census = Census()
+    names = [ServiceKey("g", str(number)) for number in range(200)]
+    for number in range(0, 200, 10):
+        census.count(number + 5)
+        assert census.differs
+        census.list(names[: number + 8], unusable=0, followed=[])
+        assert not census.is_stubborn
 
 
 def test_a_refusal_is_asked_for_again_later_and_later() -> None:
