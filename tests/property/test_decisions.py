@@ -357,7 +357,7 @@ def test_an_empty_namespace_is_published_once_whether_live_or_recovered() -> Non
     assert not update.records
     view.published(update)
     assert not list(live.updates())
-    again = partition({PUBLIC: PublishedNamespace({}, update.manifest)})
+    again = partition({PUBLIC: PublishedNamespace(manifest=update.manifest)})
     for offset, event in enumerate(publisher.events):
         again.apply("dc1", offset, event)
     assert not list(again.recovered())
