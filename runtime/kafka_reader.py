@@ -264,6 +264,14 @@ def ungrouped_consumer(
     )
 
 
+def is_about_group(error: KafkaError) -> bool:
+    """Whether an error of an ungrouped consumer is about the group that it has in name only.
+
+    librdkafka looks for that group's coordinator all the same, and may not be allowed to.
+    """
+    return error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+
+
 class PartitionReader:
     """Reads ranges of one partition number, of any topic, one range at a time. Use it as a context.
 
@@ -309,7 +317,7 @@ class PartitionReader:
                 if error is not None:
                     if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - confluent-kafka's name
                         return
-                    if not error.retriable():
+                    if not error.retriable() and not is_about_group(error):
                         raise KafkaException(error)
                     continue
                 following = message.offset() + 1  # type: ignore[operator]  # whatever was read has one

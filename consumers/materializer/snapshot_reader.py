@@ -10,7 +10,7 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
 from consumers.materializer.view import PublishedNamespace
-from runtime.kafka_reader import ungrouped_consumer
+from runtime.kafka_reader import is_about_group, ungrouped_consumer
 from schemas.errors import UndecodableRecordError
 from schemas.events import Namespace
 from schemas.topics import SNAPSHOTS, ManifestKey, decode_snapshot_key
@@ -73,7 +73,7 @@ def read_published(
                         _log.warning("unreadable_snapshot_record", offset=message.offset(), error=str(fault))
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - confluent-kafka's name
                     unfinished.pop(number, None)
-                elif not error.retriable():
+                elif not error.retriable() and not is_about_group(error):
                     raise KafkaException(error)
         return found
     finally:

@@ -93,7 +93,7 @@ def test_each_login_has_what_it_needs_and_nothing_else(
     granted.wait()
     assert "as they should be" in ran(logged_in, "topics", "check")
     load.register(5, 2)
-    load.state("bad", [make_instance(250, 0)._replace(port=0)])
+    load.state("svc-900", [make_instance(250, 0)._replace(port=0)])
     running = [logged_in.start(kind) for kind in ("listener", "materializer", "gateway")]
     for process in running:
         process.wait()
@@ -205,7 +205,7 @@ def test_what_processes_check_is_what_is_documented() -> None:
     ("login", "arguments", "topic"),
     [
         ("gateway", ("topics", "check"), REGISTRY_EVENTS),
-        ("gateway", ("audit", "at", "-n", "x"), SNAPSHOT_HISTORY),
+        ("gateway", ("audit", "at", "-n", "x", "-t", "now"), SNAPSHOT_HISTORY),
         ("auditor", ("control", "freeze", "-n", "x", *WHY), QUARANTINE),
         ("operator", ("audit", "who", "-n", "x", "--version", "1"), DELIVERIES),
     ],
