@@ -79,7 +79,7 @@ class Rebuilding:
             _log.exception("rebuild_failed", namespace=self._namespace)
 
     def _rebuild(self) -> Records:
-        with PartitionReader(self._kafka, "shiplog-rebuild", self._partition) as reader:
+        with PartitionReader(self._kafka, "shiplog-materializer-rebuild", self._partition) as reader:
             manifest = self._find(reader, self._version)
             digest, records = rebuild(
                 reader, self._codecs, self._conversion, self._guard, manifest, each=self._go_on

@@ -133,7 +133,7 @@ def _row(record: ResourceRecord) -> dict[str, Any]:
 
 def _differing(settings: Settings, published: Published, snapshot: Rebuilt) -> list[str]:
     """Names, where the version is still the published one; Kafka keeps no resources of former versions."""
-    with ControlClient(settings.kafka, codecs(settings.registry())) as client:
+    with ControlClient(settings.kafka, codecs(settings.registry()), "shiplog-audit") as client:
         recorded = client.resources(published.manifest.namespace)
         if client.manifests()[published.manifest.namespace].digest != published.manifest.digest:
             return []

@@ -53,7 +53,7 @@ class PilotAudit:
         deliveries = DeliveryLog(settings.kafka, codecs(settings.registry()))
         self._deliveries = self._stack.enter_context(deliveries)
         partitions = partition_count(settings)
-        with ControlClient(settings.kafka, codecs(settings.registry())) as client:
+        with ControlClient(settings.kafka, codecs(settings.registry()), "shiplog-audit") as client:
             names = sorted(client.manifests())
         self._logs = [self._stack.enter_context(make_log(settings, name, partitions)) for name in names]
         self._views = settings.gateway.make_views()

@@ -44,10 +44,11 @@ class ControlClient:
     Raises KafkaUnusableError where Kafka can't be reached. Use it as a context.
     """
 
-    def __init__(self, kafka: KafkaSettings, codecs: Codecs) -> None:
+    def __init__(self, kafka: KafkaSettings, codecs: Codecs, client_id: str = "shiplog-control") -> None:
+        self._client_id = client_id
         self._kafka = kafka
         self._codecs = codecs
-        self._consumer = ungrouped_consumer(kafka, "shiplog-control")
+        self._consumer = ungrouped_consumer(kafka, self._client_id)
 
     def __enter__(self) -> Self:
         return self
@@ -144,7 +145,7 @@ class ControlClient:
                 written.append(message.offset() or 0)
 
         own = {"enable.idempotence": True, "message.timeout.ms": int(_TIMEOUT_S * 1000)}
-        producer = make_producer(self._kafka, "shiplog-control", own)
+        producer = make_producer(self._kafka, self._client_id, own)
         producer.produce(
             CONTROL_EVENTS,
             partition=number,
@@ -165,5 +166,5 @@ class ControlClient:
         return found or (0, 0)
 
     def _read_whole(self, topic: str, number: int) -> Iterator[Message]:
-        with PartitionReader(self._kafka, "shiplog-control", number) as reader:
+        with PartitionReader(self._kafka, self._client_id, number) as reader:
             yield from reader.read(topic)
