@@ -56,6 +56,7 @@ PERMISSIONS = {
     "auditor": [
         (TOPIC, "shiplog.registry.events", "READ"),
         (TOPIC, "shiplog.control.events", "READ"),
+        (TOPIC, "shiplog.snapshots", "READ"),
         (TOPIC, "shiplog.snapshot-history", "READ"),
         (TOPIC, "shiplog.deliveries", "READ"),
         (GROUP, "shiplog-audit*", "DESCRIBE"),
