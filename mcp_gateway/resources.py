@@ -80,11 +80,13 @@ PLAIN = Shape()
 class StoredResource:
     """A resource of a snapshot: its digest as it was published, and how it looks in each shape.
 
-    `record` is what it was made of, where that is kept for the cache on disk; its bytes are those of the pieces.
+    `is_generated` says that it was made of a service: its endpoints stand by datacenter. `record` is what it was made
+    of, where that is kept for the cache on disk; its bytes are those of the pieces.
     """
 
     digest: int
     shapes: tuple[EncodedResource | None, ...]
+    is_generated: bool = False
     record: ResourceRecord | None = None
 
 
@@ -97,7 +99,7 @@ def store_resource(
     for shape in shapes:
         encoded = shape.of(record)
         found.append(next((one for one in found if one == encoded), encoded))
-    return StoredResource(digest, tuple(found), record if keep_record else None)
+    return StoredResource(digest, tuple(found), bool(record.parts), record if keep_record else None)
 
 
 def _pieces(metadata: Metadata, type_url: str, body: Sequence[bytes]) -> tuple[bytes, ...]:

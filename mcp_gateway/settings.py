@@ -49,6 +49,11 @@ class ViewSettings(Section):
     datacenters: tuple[str, ...] = Field(default=("*",), description="whose endpoints are shown, or patterns")
     collections: tuple[str, ...] = Field(default=("*",), description="MCP collections, or patterns")
     istio_namespace: str = Field(default="", description="all resources are shown in it; empty: in their own")
+    is_registry: bool = Field(
+        default=False,
+        description="services are shown as synthetic entries only: for Pilots 1.4 and 1.5 that name the gateway "
+        "under SERVICE_REGISTRY, and would have each service twice",
+    )
 
 
 class ViewRuleSettings(Section):
@@ -188,6 +193,7 @@ class GatewaySettings(Section):
                 namespaces=view.namespaces,
                 collections=view.collections,
                 shape=Shape(datacenters=view.datacenters, istio_namespace=view.istio_namespace),
+                is_registry=view.is_registry,
             )
             for name, view in self.views.items()
         }

@@ -10,6 +10,7 @@ import structlog
 
 from mcp_gateway import metrics
 from mcp_gateway.sessions.watch import Answer
+from mcp_gateway.views.synthetic import SYNTHETIC_ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +58,14 @@ class Books:
     unanswered_since: float | None = None
     _handed_over: Push | None = None
     _series: dict[str, _Series] = field(default_factory=dict)
+
+    def asked_for(self, collection: str, view: View) -> None:
+        """Warns of a Pilot that gets each service twice: as an ordinary and as a synthetic entry."""
+        if collection == SYNTHETIC_ENTRIES and not view.selection.is_registry:
+            _log.warning(
+                "services_sent_twice", peer=self.peer.address, node=self.peer.node, view=view.name,
+                remedy=f"a Pilot with SERVICE_REGISTRY needs a view with is_registry: true; {view.name} has not",
+            )  # fmt: skip
 
     def handed_over(self, push: Push) -> None:
         """It is being written; `sent` takes it down."""

@@ -213,9 +213,13 @@ class Stream(Generic[Request]):
             raise NotAllowedError("no view is meant for your identity or node")
         self.peer.view = found.view.name
         for watch in self.watches:
-            found.view.watch(watch.collection)
+            self._watch(found.view, watch.collection)
         self.session.node = Node(self.session.node.id)
         return found
+
+    def _watch(self, view: View, collection: str) -> None:
+        view.watch(collection)
+        self.books.asked_for(collection, view)
 
     def _count_kept(self, size: int) -> None:
         """Counts what is kept for the peer; raises TooMuchError."""
@@ -258,7 +262,7 @@ class Stream(Generic[Request]):
         self.books.received(received, view)
         if view is not None:
             if answer is Answer.INITIAL:
-                view.watch(watch.collection)
+                self._watch(view, watch.collection)
             if watch.pending is not None or watch.is_settled(view.version(watch.collection)):
                 return answer is not Answer.ACK
         self._noted[watch.collection] = None

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mcp_gateway.store import AppliedChanges
 
 _NOTHING = Collection()
+_GENERATED_ENTRIES = f"{SERVICE_ENTRIES} (generated)"
+"""Where a view keeps the generated entries apart; no peer can ask for it, since it is no name of a collection."""
 
 Basis = str | Stated | Differing | None
 """What a peer has already: a version, or what it stated; None when it is to be sent everything."""
@@ -42,11 +44,16 @@ class MessageFormat(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What a view takes of the snapshots: namespaces and collections by patterns, and how resources look."""
+    """What a view takes of the snapshots: namespaces and collections by patterns, and how resources look.
+
+    With `is_registry` the entries generated from services are shown as synthetic entries only, and those of config
+    items as ordinary ones only.
+    """
 
     namespaces: tuple[str, ...] = ("*",)
     collections: tuple[str, ...] = ("*",)
     shape: Shape = PLAIN
+    is_registry: bool = False
 
     def has_namespace(self, namespace: str) -> bool:
         """Whether the view shows that namespace of the snapshots."""
@@ -83,15 +90,22 @@ class View:
                 touched.add(collection)
                 encoded = None if stored is None else stored.shapes[self.shape]
                 shown_as = selection.shape.name_of(name)
+                if collection == SERVICE_ENTRIES and selection.is_registry:
+                    is_generated = stored is not None and stored.is_generated
+                    made, encoded = (encoded, None) if is_generated else (None, encoded)
+                    self._put(_GENERATED_ENTRIES, shown_as, (namespace, name), made, changes.observed_at)
                 self._put(collection, shown_as, (namespace, name), encoded, changes.observed_at)
-        if self._has_synthetic and SERVICE_ENTRIES in touched:
-            touched.add(SYNTHETIC_ENTRIES)
+        if SERVICE_ENTRIES in touched:
+            if selection.is_registry:
+                self._settle(_GENERATED_ENTRIES)
+            if self._has_synthetic:
+                touched.add(SYNTHETIC_ENTRIES)
         return {collection for collection in touched if self._settle(collection)}
 
     def watch(self, collection: str) -> None:
         """A peer asks for a collection: one that is made of another is kept from now on."""
         if collection == SYNTHETIC_ENTRIES and not self._has_synthetic:
-            known = self.known(SERVICE_ENTRIES)
+            known = self.known(self._origin_of_synthetic)
             found = {name: synthetic(resource) for name, resource in known.resources.items()}
             made = self._collection(SYNTHETIC_ENTRIES)
             for name, entry in found.items():
@@ -163,10 +177,15 @@ class View:
     ) -> None:
         known = self._collection(collection)
         known.put(origin, name, resource, observed_at)
-        if collection == SERVICE_ENTRIES and self._has_synthetic:
+        if self._has_synthetic and collection == self._origin_of_synthetic:
             shown = known.resources.get(name)
             made = None if shown is None else synthetic(shown)
             self._collection(SYNTHETIC_ENTRIES).put(("", name), name, made, observed_at)
+
+    @property
+    def _origin_of_synthetic(self) -> str:
+        """The collection of the entries that synthetic ones are made of."""
+        return _GENERATED_ENTRIES if self.selection.is_registry else SERVICE_ENTRIES
 
     def _settle(self, collection: str) -> bool:
         """Whether the collection has a new version."""

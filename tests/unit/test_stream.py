@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc.aio
 import pytest
+from structlog.testing import capture_logs
 
 from mcp_gateway.debug_pages import pilot
 from mcp_gateway.deliveries import DeliveryTrail, Recipient
@@ -18,6 +19,8 @@ from mcp_gateway.servers.in_flight import InFlight
 from mcp_gateway.servers.stream import Dialect, Stream
 from mcp_gateway.sessions.mcp_source import McpFormat, McpSourceSession
 from mcp_gateway.settings import LimitSettings
+from mcp_gateway.views.synthetic import SYNTHETIC_ENTRIES
+from mcp_gateway.views.view import Selection
 from mcp_gateway.views.views import Views
 from schemas.avro_codec import codecs
 from schemas.protobuf.istio_mcp.mcp_pb2 import RequestResources, Resources
@@ -562,3 +565,22 @@ def test_a_trail_that_fails_costs_no_stream_anything() -> None:
         task.cancel()
 
     asyncio.run(asyncio.wait_for(exchange(), 60))
+
+
+@pytest.mark.parametrize("is_registry", [False, True])
+def test_a_pilot_that_gets_services_twice_is_logged(is_registry: bool) -> None:  # noqa: FBT001 - a parameter
+    """One that asks for synthetic entries, in a view that shows services as ordinary entries too."""
+
+    async def exchange() -> list[object]:
+        peer, views = Peer(), Views({"default": Selection(is_registry=is_registry)})
+        peer.say(SERVICE_ENTRIES)
+        task = asyncio.create_task(stream_in(views).run(peer))
+        await peer.pushes.get()
+        peer.say(SYNTHETIC_ENTRIES)
+        await peer.pushes.get()
+        task.cancel()
+        return [entry["event"] for entry in logged]
+
+    with capture_logs() as logged:
+        events = asyncio.run(asyncio.wait_for(exchange(), 60))
+    assert ("services_sent_twice" in events) is not is_registry

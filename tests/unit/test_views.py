@@ -257,6 +257,38 @@ def test_synthetic_entries_are_made_of_service_entries() -> None:
     assert dict(push(before).resources[0].metadata.annotations) == {}
 
 
+def shown(view: View, collection: str) -> list[str]:
+    """The names in a collection of the view."""
+    return [one.metadata.name for one in push(view, collection).resources]
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_registrys_view_has_each_service_once(is_late: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """Services are synthetic entries only, config items' entries ordinary ones only, whenever it is asked."""
+    view = View(selection=Selection(is_registry=True))
+    if not is_late:
+        view.watch(SYNTHETIC_ENTRIES)
+    for name in ("a", "b"):
+        put(view, name, EAST)
+    view.apply(changes({"ns/stated": "1"}))
+    view.watch(SYNTHETIC_ENTRIES)
+    assert shown(view, SYNTHETIC_ENTRIES) == ["ns/a", "ns/b"]
+    assert shown(view, SERVICE_ENTRIES) == ["ns/stated"]
+    put(view, "a", None)
+    view.apply(changes({"ns/b": "2"}))
+    assert shown(view, SYNTHETIC_ENTRIES) == []
+    assert shown(view, SERVICE_ENTRIES) == ["ns/b", "ns/stated"]
+
+
+def test_a_registrys_view_says_which_collections_changed() -> None:
+    """A change of a service is one of the synthetic collection alone."""
+    view = View(selection=Selection(is_registry=True))
+    view.watch(SYNTHETIC_ENTRIES)
+    one = store_resource(record("ns/a", "1", parts={"east": EAST}), view_shapes())
+    assert view.apply(AppliedChanges("ns", {(SERVICE_ENTRIES, "ns/a"): one}, 1)) == {SYNTHETIC_ENTRIES}
+    assert view.apply(changes({"ns/stated": "1"})) == {SERVICE_ENTRIES}
+
+
 def test_a_difference_of_synthetic_entries_that_only_removes_is_sent_as_everything() -> None:
     """Pilot 1.4 acknowledges and drops it otherwise; not when nothing is left: 1.5 ignores an empty push."""
     view, session = synthetic_view(), McpSourceSession()
