@@ -80,8 +80,8 @@ PLAIN = Shape()
 class StoredResource:
     """A resource of a snapshot: its digest as it was published, and how it looks in each shape.
 
-    `is_generated` says that it was made of a service: its endpoints stand by datacenter. `record` is what it was made
-    of, where that is kept for the cache on disk; its bytes are those of the pieces.
+    `is_generated` says that it was made of a service: its endpoints stand by datacenter. `record` is what it was
+    made of, where that is kept for the cache on disk; its bytes are those of the pieces.
     """
 
     digest: int
