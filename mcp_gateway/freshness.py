@@ -35,7 +35,8 @@ class Freshness:
 
     Pilots are served once everything is read and matches. After `start_patience_s` they are served with less:
     without what is at fault, and, where Kafka does not answer and there is a cache, from the cache. A view that
-    lacks a namespace that exists is not served, see `Views.choose`. Belongs to the event loop.
+    lacks a namespace that exists is not served, see `Views.choose`, until `serve_without_after_s` after the start.
+    Belongs to the event loop.
 
     `kafka_fault` is set by the connection to Kafka and says why it can't be used; `cluster` is Kafka's id, once it
     is known.
@@ -78,6 +79,8 @@ class Freshness:
         store = self._feed.store
         if self._read_all_at is None and store.has_read_all:
             self._read_all_at = now
+        if not self._feed.answers_without_unknown:
+            self._answer_without_unknown_if_late(now)
         if not self.may_serve.is_set():
             await self._serve_if_possible(now)
         self._mark(now)
@@ -126,6 +129,16 @@ class Freshness:
         if waiting_for != logged or now - at > _REPEATED_S:
             self._logged = waiting_for, now
             _log.info("not_serving_yet", waiting_for=waiting_for)
+
+    def _answer_without_unknown_if_late(self, now: float) -> None:
+        """Lets answers lack what is still unknown so long after the start."""
+        after_s, unknown = self._settings.serve_without_after_s, self._views.unknown
+        if now - self._started < after_s:
+            return
+        self._feed.answers_without_unknown = True
+        self._feed.note_unknown()
+        if unknown:
+            _log.error("answers_without_namespaces", after_s=after_s, namespaces=sorted(unknown)[:_LISTED])
 
     def _is_out_of_patience(self, now: float, patience_s: float) -> bool:
         """Whether Pilots are served although something is missing."""

@@ -59,7 +59,8 @@ AT_FAULT = Gauge(
 )
 UNKNOWN = Gauge(
     "shiplog_gateway_namespaces_unknown",
-    "Namespaces that exist and of which no good snapshot is known; Pilots whose view has one are refused.",
+    "Namespaces that exist and of which no good snapshot is known: Pilots whose view has one are refused for "
+    "a time, then answered without it.",
 )
 CACHED = Gauge("shiplog_gateway_namespaces_cached", "Namespaces that are served from the cache on disk.")
 CACHE_AGE = Gauge(

@@ -171,7 +171,7 @@ class Gateway:
         namespaces = feed.store.namespaces
         metrics.DATA_AGE.set_function(lambda: time.time() - freshness.data_at)
         metrics.AT_FAULT.set_function(lambda: len(feed.store.faults))
-        metrics.UNKNOWN.set_function(lambda: len(self._views.unknown))
+        metrics.UNKNOWN.set_function(lambda: len(feed.store.unknown))
         metrics.CACHED.set_function(lambda: len(freshness.cached_at))
         metrics.CACHE_AGE.set_function(lambda: time.time() - min(freshness.cached_at, default=time.time()))
         metrics.NAMESPACES.set_function(lambda: len(namespaces))

@@ -174,6 +174,12 @@ class GatewaySettings(Section):
     serve_without: tuple[str, ...] = Field(
         default=(), description="namespaces, or patterns, that answers may lack while no good snapshot is known"
     )
+    serve_without_after_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="after its start a gateway answers without namespaces of which no good snapshot is known; "
+        "until then Pilots whose view shows one are refused; .inf: they are refused until it is good",
+    )
     reread_max_s: float = Field(
         default=300.0, ge=1, description="the longest pause between readings of a partition at fault"
     )

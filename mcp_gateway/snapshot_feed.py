@@ -54,7 +54,7 @@ class SnapshotFeed:
     came from: it is set aside as an `internal_fault`, and its namespace keeps the last good snapshot. One of the
     views that can't be undone leaves `deliver`, and so ends the reader and the process. `keep_records` keeps what
     resources were made of, for the cache on disk; `serve_without` are patterns of namespaces that answers may
-    lack.
+    lack. With `answers_without_unknown` they may lack any of which no good snapshot is known.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class SnapshotFeed:
     ) -> None:
         self.store = SnapshotStore(partitions=partitions)
         self.read_at = 0.0
+        self.answers_without_unknown = False
         self._codecs = codecs
         self._views = views
         self._quarantine = quarantine
@@ -109,9 +110,8 @@ class SnapshotFeed:
 
     def note_unknown(self) -> None:
         """Tells the views which namespaces no stream may be begun without; reports new faults."""
-        self._views.unknown = frozenset(
-            name for name in self.store.unknown if not matches(name, self._serve_without)
-        )
+        refused = () if self.answers_without_unknown else self.store.unknown
+        self._views.unknown = frozenset(name for name in refused if not matches(name, self._serve_without))
         for namespace, fault in self.store.faults.items():
             if self._reported.get(namespace) != fault:
                 held = self.store.namespaces.get(namespace)

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from mcp_gateway.cache_file import CacheHeader
 from mcp_gateway.freshness import Freshness
@@ -124,14 +125,32 @@ def test_a_namespace_at_fault_keeps_the_views_without_it_waiting_for_the_patienc
 
 
 def test_where_every_view_shows_a_namespace_at_fault_none_is_served() -> None:
-    """The reason says so; a setting names namespaces that answers may lack."""
+    """For a set time only, or for ever by a setting; another names namespaces that answers may lack."""
+    never = World(serve_without_after_s=float("inf"))
+
+    async def never_story() -> None:
+        await never.read("good", bad=("bad",))
+        assert not await never.look()
+        assert not await never.look(1e6)
+        assert "every view" in never.readiness.missing["snapshots"]
+
+    never.run(never_story)
     world = World()
 
     async def story() -> None:
         await world.read("good", bad=("bad",))
         assert not await world.look()
-        assert not await world.look(1000.0)
+        assert not await world.look(295.0)
         assert "every view" in world.readiness.missing["snapshots"]
+        with capture_logs() as logged:
+            assert await world.look(10.0)
+        (alarm,) = [entry for entry in logged if entry["event"] == "answers_without_namespaces"]
+        assert alarm["namespaces"] == ["bad"]
+        assert world.views.choose((), {}) is not None
+        assert "bad" in world.readiness.stale["namespaces"]
+        world.feed.store.put_manifest(ManifestKey("bad"), manifest_of("bad", {}))
+        await world.feed._take([], RecordBatch())
+        assert "bad" not in world.feed.store.unknown
 
     world.run(story)
     allowed = World(serve_without=["b*"])
