@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING
 
 from consumers.materializer.claimed_items import apply_item, mend_claims, remove_item
 from consumers.materializer.conversion import REVISION
-from consumers.materializer.conversion.endpoint import EndpointConverter
+from consumers.materializer.conversion.folded_instance import default_names
+from consumers.materializer.converters import converter_of
 from consumers.materializer.decider import Decider
 from consumers.materializer.faults import Reason, foreseen, internal
 from consumers.materializer.fold_state import (
@@ -95,8 +96,8 @@ class Fold:
         self._revision = revision
         self._touched = Touched()
         self.faults: list[Fault] = []
-        self._services = ServiceEvents(settings.protocol.lower(), self.faults)
-        self.state = PartitionState()
+        self.state = PartitionState(converter_of(revision))
+        self._services = ServiceEvents(default_names(settings), self.faults)
         self.decider = Decider(self.state)
 
     def apply(self, topic: str, offset: int, event: RegistryEvent) -> Outcome:
@@ -194,7 +195,7 @@ class Fold:
             epoch=event.epoch,
             sequence=event.sequence,
             guard=Guard(self._guard),
-            endpoints=EndpointConverter(self._settings, event.datacenter, self._revision),
+            endpoints=self.state.converter.endpoints(self._settings, event.datacenter),
         )
         return datacenter
 

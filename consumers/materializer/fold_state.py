@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Set as AbstractSet
 
-    from consumers.materializer.conversion.endpoint import EndpointConverter
+    from consumers.materializer.converters import Converter, Endpoints
     from consumers.materializer.folded_item import FoldedItem, ResourceId
     from consumers.materializer.folded_service import FoldedService
     from consumers.materializer.guard import Guard, Keyframe, Lost
@@ -106,7 +106,7 @@ class DatacenterState:
     epoch: int
     sequence: int
     guard: Guard
-    endpoints: EndpointConverter
+    endpoints: Endpoints
     link: Link = Link.LIVE
     observed_at: int = 0
     namespaces: dict[Namespace, NamespaceState] = field(default_factory=dict)
@@ -131,8 +131,9 @@ class NamespaceChanges:
 
 @dataclass(slots=True)
 class PartitionState:
-    """The whole state of a partition's fold."""
+    """The whole state of a partition's fold; `converter` is the revision of the conversion that it is made for."""
 
+    converter: Converter
     datacenters: dict[Datacenter, DatacenterState] = field(default_factory=dict)
     changes: dict[Namespace, NamespaceChanges] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)

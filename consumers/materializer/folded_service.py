@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from consumers.materializer.conversion.endpoint import ENABLED, HEALTHY, LISTABLE, NAMED, UNUSABLE, rename_port
+from consumers.materializer.conversion.folded_instance import (
+    ENABLED,
+    HEALTHY,
+    LISTABLE,
+    NAMED,
+    UNUSABLE,
+    rename_ports,
+)
 from schemas.digests import SERVICE_DIGEST_MODULUS
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
 
-    from consumers.materializer.conversion.endpoint import FoldedInstance
+    from consumers.materializer.conversion.folded_instance import FoldedInstance, FurtherPort, PortNames
     from schemas.events import InstanceKey
     from schemas.records import Part
 
@@ -37,6 +44,7 @@ class Ports(NamedTuple):
     port: int
     protocol: str
     logical_port: int
+    further: tuple[FurtherPort, ...]
 
 
 @dataclass(slots=True)
@@ -49,7 +57,7 @@ class FoldedService:
     raises leaves the service as it was.
     """
 
-    port_name: str
+    names: PortNames
     protect_threshold: float = 0.0
     digest: int = 0
     instances: dict[InstanceKey, FoldedInstance] = field(default_factory=dict)
@@ -183,19 +191,19 @@ class FoldedService:
         """Whether the address of any instance is a host name."""
         return self._named > 0
 
-    def use_port_name(self, port_name: str) -> None:
-        """Renames the logical port in every endpoint."""
-        if port_name == self.port_name:
+    def use_names(self, names: PortNames) -> None:
+        """Renames the ports in every endpoint."""
+        if names == self.names:
             return
         renamed = {
-            key: instance._replace(endpoint=rename_port(instance.endpoint, port_name))
+            key: instance._replace(endpoint=rename_ports(instance, names))
             for key, instance in self.instances.items()
         }
-        self.instances, self.port_name, self.part = renamed, port_name, None
+        self.instances, self.names, self.part = renamed, names, None
 
     def _note_ports(self, instance: FoldedInstance) -> None:
         """Keeps the agreed port. Once two instances disagree there is none, until one instance is left."""
-        ports = Ports(instance.port, instance.protocol, instance.logical_port)
+        ports = Ports(*instance[3:])
         if instance.flags & UNUSABLE:
             self.ports = None
         elif len(self.instances) == 1:

@@ -26,7 +26,7 @@ from consumers.settings import GuardMode
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from consumers.materializer.conversion.endpoint import FoldedInstance
+    from consumers.materializer.conversion.folded_instance import FoldedInstance, PortNames
     from consumers.settings import GuardSettings, ScopeSettings
     from schemas.events import Datacenter, InstanceKey, Namespace, ServiceKey
 
@@ -63,11 +63,11 @@ NOWHERE: frozenset[Place] = frozenset()
 
 
 class Lost(NamedTuple):
-    """An endpoint that is no longer listed: when, and as it was; `port_name` is what it calls the logical port."""
+    """An endpoint that is no longer listed: when, and as it was; `names` are what it calls its ports."""
 
     at: int
     instance: FoldedInstance
-    port_name: str
+    names: PortNames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +185,7 @@ class Guard:
         lost: Mapping[InstanceKey, FoldedInstance],
         listed: Iterable[InstanceKey],
         difference: int,
-        port_name: str,
+        names: PortNames,
     ) -> frozenset[Place]:
         """A service lists `difference` endpoints more or fewer: without those lost, with those newly listed."""
         if not self._is_on:
@@ -195,7 +195,7 @@ class Guard:
                 self._lost[place].pop(key, None)
         if lost:
             entries = self._lost.setdefault(place, {})
-            entries.update((key, Lost(self.clock, instance, port_name)) for key, instance in lost.items())
+            entries.update((key, Lost(self.clock, instance, names)) for key, instance in lost.items())
         touched = NOWHERE
         if difference:
             for scope, where in _scopes_of(place):

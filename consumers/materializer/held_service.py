@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from consumers.materializer.conversion.endpoint import rename_port
+from consumers.materializer.conversion.folded_instance import PortNames, rename_ports
 from consumers.materializer.conversion.service_entry import (
     agreed_port,
     encode_part,
@@ -16,7 +16,7 @@ from consumers.materializer.conversion.service_entry import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from consumers.materializer.conversion.endpoint import FoldedInstance
+    from consumers.materializer.conversion.folded_instance import FoldedInstance
     from consumers.materializer.conversion.names import ServiceName
     from consumers.materializer.folded_service import FoldedService
     from consumers.materializer.guard import Lost
@@ -42,19 +42,19 @@ class HeldService(NamedTuple):
         for lost in self.held.values():
             yield lost.instance
 
-    def encode(self, datacenter: Datacenter, port_name: str, *, keep: bool) -> tuple[Part, bool]:
+    def encode(self, datacenter: Datacenter, names: PortNames, *, keep: bool) -> tuple[Part, bool]:
         """Its endpoints, and whether an address is a name; with `keep` they stay in the service until it changes.
 
         That spares the other datacenters' when one changes. Of a single one it would only hold every byte twice.
         """
         service = self.service
-        service.use_port_name(port_name)
+        service.use_names(names)
         if service.part is None or self.held:
             listed = service.listed()
             endpoints = [instance.endpoint for instance in listed]
             for lost in self.held.values():
                 endpoint = lost.instance.endpoint
-                endpoints.append(endpoint if lost.port_name == port_name else rename_port(endpoint, port_name))
+                endpoints.append(endpoint if lost.names == names else rename_ports(lost.instance, names))
             part = encode_part(datacenter, endpoints)
             named = (service.may_be_named and is_named(listed)) or is_named(
                 lost.instance for lost in self.held.values()
@@ -80,7 +80,7 @@ def service_entry(
     parts = []
     named = False
     for datacenter, one in services.items():
-        part, part_is_named = one.encode(datacenter, port.name, keep=len(services) > 1)
+        part, part_is_named = one.encode(datacenter, PortNames(port.name), keep=len(services) > 1)
         parts.append(part)
         named = named or part_is_named
     return encode_record(namespace, name, port, tuple(parts), named=named)

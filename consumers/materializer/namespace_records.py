@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from consumers.materializer.claimed_names import ClaimedNames
 from consumers.materializer.conversion import SERVICE_ENTRIES
+from consumers.materializer.conversion.folded_instance import default_names
 from consumers.materializer.conversion.service_entry import encode_stated
 from consumers.materializer.faults import cut, internal
 from consumers.materializer.fold_state import Touched
 from consumers.materializer.folded_item import Claimant, claimants
 from consumers.materializer.folded_service import FoldedService
-from consumers.materializer.held_service import HeldService, service_entry
+from consumers.materializer.held_service import HeldService
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -119,7 +120,7 @@ class NamespaceRecords:
                 continue
             try:
                 name = self._names.name(key)
-                records[SERVICE_ENTRIES, name.resource] = service_entry(
+                records[SERVICE_ENTRIES, name.resource] = state.converter.service_entry(
                     self.settings, self.namespace, name, services
                 )
             except Exception as error:  # noqa: BLE001 - it costs this service
@@ -141,7 +142,7 @@ class NamespaceRecords:
                 service = there.services.get(key)
                 held = state.held(datacenter, self.namespace, key)
                 if service is not None or held:
-                    found[datacenter] = HeldService(service or FoldedService(self.settings.protocol.lower()), held)
+                    found[datacenter] = HeldService(service or FoldedService(default_names(self.settings)), held)
             touched[key] = {} if all(one.is_empty for one in found.values()) else found
         except Exception as error:  # noqa: BLE001 - it costs this service
             self._fail_service(key, former, error)

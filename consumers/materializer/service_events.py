@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from consumers.materializer.conversion.endpoint import BadInstanceError, unusable
+from consumers.materializer.conversion.folded_instance import BadInstanceError, unusable
 from consumers.materializer.faults import Reason, cut, foreseen, internal
 from consumers.materializer.folded_service import FoldedService
 from consumers.materializer.guard import NOWHERE, Place
@@ -12,7 +12,7 @@ from consumers.materializer.guard import NOWHERE, Place
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from consumers.materializer.conversion.endpoint import FoldedInstance
+    from consumers.materializer.conversion.folded_instance import FoldedInstance, PortNames
     from consumers.materializer.faults import Fault
     from consumers.materializer.fold_state import DatacenterState, NamespaceState
     from consumers.materializer.folded_service import Transition
@@ -25,10 +25,10 @@ class ServiceEvents:
     `guarded` is which services look different because of the guard; the fold sets it with each event.
     """
 
-    def __init__(self, default_port_name: str, faults: list[Fault]) -> None:
+    def __init__(self, default_names: PortNames, faults: list[Fault]) -> None:
         self.guarded: frozenset[Place] = NOWHERE
         self._faults = faults
-        self._default_port_name = default_port_name
+        self._default_names = default_names
 
     def apply_delta(
         self,
@@ -43,12 +43,12 @@ class ServiceEvents:
         service = namespace.services.get(key)
         is_new = service is None
         if service is None:
-            service = FoldedService(self._default_port_name)
+            service = FoldedService(self._default_names)
         changes: dict[InstanceKey, FoldedInstance | None] = dict.fromkeys(body.removals)
-        convert, port_name = datacenter.endpoints.convert, service.port_name
+        convert, names = datacenter.endpoints.convert, service.names
         try:
             for upsert in body.upserts:
-                changes[upsert.key] = convert(upsert, port_name)
+                changes[upsert.key] = convert(upsert, names)
         except Exception:  # noqa: BLE001 - each by itself tells which
             changes |= self._convert_each(datacenter, namespace, key, service, body.upserts)
         transition = service.replace(changes, service.protect_threshold)
@@ -77,11 +77,11 @@ class ServiceEvents:
         service = namespace.services.get(key)
         is_new = service is None
         if service is None:
-            service = FoldedService(self._default_port_name)
-        convert, port_name = datacenter.endpoints.convert, service.port_name
+            service = FoldedService(self._default_names)
+        convert, names = datacenter.endpoints.convert, service.names
         instances: Mapping[InstanceKey, FoldedInstance]
         try:
-            instances = {instance.key: convert(instance, port_name) for instance in body.instances}
+            instances = {instance.key: convert(instance, names) for instance in body.instances}
         except Exception:  # noqa: BLE001 - each by itself tells which
             instances = self._convert_each(datacenter, namespace, key, service, body.instances)
         if (
@@ -118,7 +118,7 @@ class ServiceEvents:
             place = f"instance {instance.ip}:{instance.port} ({instance.cluster}) of {'/'.join(key)}"
             fault = None
             try:
-                folded = datacenter.endpoints.convert(instance, service.port_name)
+                folded = datacenter.endpoints.convert(instance, service.names)
             except BadInstanceError as error:
                 folded, fault = unusable(instance), foreseen(Reason.BAD_INSTANCE, place, str(error))
             except Exception as error:  # noqa: BLE001 - whatever it is, it costs this instance
@@ -175,7 +175,7 @@ class ServiceEvents:
         _, lost, listed, difference = transition
         place = Place(event.namespace, key)
         try:
-            self.guarded |= datacenter.guard.change(place, lost, listed, difference, service.port_name)
+            self.guarded |= datacenter.guard.change(place, lost, listed, difference, service.names)
         except Exception as error:  # noqa: BLE001 - the fold goes on without what the guard remembers
             self.guarded |= self.restart_guard(datacenter, error)
 

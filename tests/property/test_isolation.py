@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from consumers.audit.verdict import Verdict
 from consumers.audit.verification import Foreknowledge, Verification
-from consumers.materializer import claimed_names, folded_item, namespace_records
+from consumers.materializer import claimed_names, folded_item, held_service, namespace_records
 from consumers.materializer.conversion.endpoint import EndpointConverter
 from consumers.materializer.folded_service import FoldedService
 from consumers.materializer.replay import Replay
@@ -90,7 +90,7 @@ class Faulty:
         self._wrap(EndpointConverter, "convert", lambda _, instance, __: instance.port == CONVERT)
         self._wrap(FoldedService, "replace", self._has_marked_change)
         self._wrap(folded_item, "convert_item", lambda _, __, text, *___: "convert.x" in text)
-        self._wrap(namespace_records, "service_entry", self._has_marked_instance)
+        self._wrap(held_service, "service_entry", self._has_marked_instance)
         self._wrap(namespace_records, "encode_stated", lambda _, stated: b"state.x" in stated.body)
         self._wrap_result(
             namespace_records,

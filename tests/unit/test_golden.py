@@ -11,17 +11,17 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from consumers.audit.verdict import Verdict
 from consumers.audit.verifying import verify
-from consumers.materializer.conversion import FIRST_REVISION, REVISION, REVISIONS, converter_name
+from consumers.materializer.conversion import FIRST_REVISION, REVISION, REVISIONS, converter_name, revision_of
 from consumers.materializer.fold import Fold
 from consumers.materializer.replay import Replay
 from consumers.materializer.view import NamespaceView, Occasion
-from consumers.settings import ConversionSettings
+from consumers.settings import ConversionSettings, GuardSettings
 from schemas.events import ConfigKey, ConfigState, ServiceKey, ServiceState, SyncCompleted, SyncStarted
 from tests.unit.conversions import PUBLIC, TOPIC, UNGUARDED, Log, make
 
@@ -98,6 +98,17 @@ def record(revision: str) -> dict[str, object]:
             if one is not None
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [({}, "1-8f3902a3"), ({"datacenters": {"dc1": {"locality": "eu"}}}, "1-0cdb11c3")],
+)
+def test_the_first_revisions_names_are_those_that_it_gave(changes: dict[str, Any], name: str) -> None:
+    """Recorded before there were later settings: with another name all that it published could not be audited."""
+    settings = ConversionSettings.model_validate(changes)
+    assert converter_name(settings, GuardSettings(), revision=FIRST_REVISION) == name
+    assert revision_of(name, settings, GuardSettings()) == FIRST_REVISION
 
 
 @pytest.mark.parametrize("revision", REVISIONS)

@@ -10,7 +10,7 @@ import pytest
 from consumers.audit.verdict import Verdict
 from consumers.audit.verification import Foreknowledge, Verification
 from consumers.errors import NotCarriedOutError
-from consumers.materializer import namespace_records
+from consumers.materializer import held_service
 from consumers.materializer import view as view_module
 from consumers.materializer.decision_queue import CarryOut, DecisionQueue, Refuse
 from consumers.materializer.decisions import MAX_DECISIONS_BYTES
@@ -361,14 +361,14 @@ def test_a_service_that_cannot_be_joined_stands_at_its_last_good_content(monkeyp
     manifests = [partition.views[PUBLIC].manifest]
     name = ("istio/networking/v1alpha3/serviceentries", "public/a.g.public")
     good = partition.views[PUBLIC].versions[name]
-    sound = namespace_records.service_entry
+    sound = held_service.service_entry
 
     def service_entry(settings: Any, namespace: Any, name: Any, services: Any) -> Any:
         if name.name.startswith("a.") and any(len(one.service.instances) == 1 for one in services.values()):
             raise ValueError("odd")
         return sound(settings, namespace, name, services)
 
-    monkeypatch.setattr(namespace_records, "service_entry", service_entry)
+    monkeypatch.setattr(held_service, "service_entry", service_entry)
     told = []
     for number, here in enumerate(([make()], [make(weight=2)], [make(), make("10.0.0.2")])):
         log.add(state(A, seen(*here))[0])

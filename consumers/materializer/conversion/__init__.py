@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -22,10 +22,25 @@ SERVICE_ENTRIES = "istio/networking/v1alpha3/serviceentries"
 SERVICE_ENTRY_TYPE_URL = "type.googleapis.com/istio.networking.v1alpha3.ServiceEntry"
 
 
+_OF_FIRST_REVISION = {
+    "ConversionSettings": {
+        "host", "name", "istio_namespace", "protocol", "protocol_key", "port_key", "protocol_aliases",
+        "region_key", "zone_key", "network_key", "datacenters", "config_groups",
+    },
+    "GuardSettings": {"service", "namespace", "datacenter"},
+}  # fmt: skip
+"""The settings that there were: its names tell of those only, so later settings do not make its past unknown."""
+
+
 def converter_name(*settings: BaseModel, revision: str = REVISION) -> str:
     """The revision, and a short hash of the settings that snapshots depend on besides the log."""
-    text = json.dumps([one.model_dump(mode="json") for one in settings], sort_keys=True)
+    text = json.dumps([_dump(one, revision) for one in settings], sort_keys=True)
     return f"{revision}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
+
+
+def _dump(settings: BaseModel, revision: str) -> dict[str, Any]:
+    known = _OF_FIRST_REVISION.get(type(settings).__name__) if revision == FIRST_REVISION else None
+    return settings.model_dump(mode="json", include=known)
 
 
 def revision_of(converter: str, *settings: BaseModel) -> str | None:

@@ -8,25 +8,24 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from consumers.materializer.conversion import FIRST_REVISION, REVISION
+from consumers.materializer.conversion.folded_instance import (
+    ENABLED,
+    HEALTHY,
+    LISTABLE,
+    NAMED,
+    BadInstanceError,
+    FoldedInstance,
+    frame,
+    length_of,
+)
 from consumers.settings import ISTIO_PROTOCOLS
 from schemas.digests import instance_digest, text_of_metadata
-from schemas.protobuf.istio_networking.workload_entry_pb2 import WorkloadEntry
 from schemas.varint import varint
 
 if TYPE_CHECKING:
+    from consumers.materializer.conversion.folded_instance import PortNames
     from consumers.settings import ConversionSettings
     from schemas.events import Datacenter, Instance
-
-ENABLED = 1
-HEALTHY = 2
-LISTABLE = 4
-"""Istio can list it: weight above 0, an address that istiod accepts."""
-NAMED = 8
-"""The address is a host name, so the service is resolved by DNS."""
-
-UNUSABLE = 16
-"""No endpoint can be made of it: it is never listed, and its port does not count."""
 
 MAX_WEIGHT = 1_000_000
 """100 times Nacos's own greatest weight; Envoy adds weights up in 32 bits."""
@@ -36,9 +35,8 @@ _MAX_REMEMBERED = 2048
 """Characters of metadata; longer ones are converted each time, so that a listener can't fill the memory."""
 _MAX_PORT = 65535
 _MAX_PORT_DIGITS = 10
-"""Five of a port, and as many zeros before it as the first revision took."""
+"""Five of a port, and as many zeros before it."""
 _new = tuple.__new__  # a third of what the constructor of a named tuple takes
-_ENDPOINTS_TAG = b"\x32"  # ServiceEntry.endpoints: field 6, length-delimited
 _LABEL_NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,61})?[A-Za-z0-9]\Z")
 _LABEL_VALUE = re.compile(r"(?:(?:[A-Za-z0-9][A-Za-z0-9._-]{0,61})?[A-Za-z0-9])?\Z")
 _LABEL_PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*\Z")
@@ -48,20 +46,6 @@ _HOST_NAME = re.compile(
 )
 _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.|\Z)){4}(?<!\.)\Z")
 _LOCALITY_PART = re.compile(r"[A-Za-z0-9._-]+\Z")
-
-
-class FoldedInstance(NamedTuple):
-    """What a fold keeps of an instance: its hash, its encoded endpoint, and what the service's head needs."""
-
-    digest: int
-    endpoint: bytes
-    """Field 6 of a ServiceEntry, tag and length included: endpoints are listed by joining these."""
-    flags: int
-    port: int
-    protocol: str
-    """Upper case, as Istio names it; empty where the metadata names none."""
-    logical_port: int
-    """0 where the metadata names none."""
 
 
 class _Described(NamedTuple):
@@ -76,30 +60,17 @@ class _Described(NamedTuple):
     """As the instance's hash takes it in."""
 
 
-class BadInstanceError(Exception):
-    """An instance that no endpoint can be made of: the field that is wrong, and why."""
-
-    def __init__(self, field: str, detail: str) -> None:
-        super().__init__(f"{field}: {detail}")
-
-
-def unusable(instance: Instance) -> FoldedInstance:
-    """An instance that no endpoint can be made of, as the fold keeps it: it counts in the service's digest."""
-    return FoldedInstance(instance_digest(instance), b"", UNUSABLE, 0, "", 0)
-
-
 class EndpointConverter:
     """Converts the instances of one datacenter; remembers metadata, of which there is little that differs."""
 
-    def __init__(self, settings: ConversionSettings, datacenter: Datacenter, revision: str = REVISION) -> None:
+    def __init__(self, settings: ConversionSettings, datacenter: Datacenter) -> None:
         self._settings = settings
-        self._revision = revision
         known = settings.datacenters.get(datacenter)
         self._locality, self._network = ("", "") if known is None else (known.locality, known.network)
         self._described: dict[tuple[object, ...], _Described] = {}
 
-    def convert(self, instance: Instance, port_name: str) -> FoldedInstance:
-        """The instance as the fold keeps it; `port_name` is the name of the service's one logical port.
+    def convert(self, instance: Instance, names: PortNames) -> FoldedInstance:
+        """The instance as the fold keeps it; `names` is what the service calls its ports.
 
         Raises:
             BadInstanceError: its port or weight is none. The listener refuses those before they are in the log.
@@ -119,10 +90,10 @@ class EndpointConverter:
         if healthy:
             flags |= HEALTHY
         # As protobuf would write it, in a third of the time: most of this is equal from instance to instance.
-        body = b"".join((address, _ports_field(port_name, port), labels, place, weight_field))
-        endpoint = _ENDPOINTS_TAG + _length(body) + body
+        body = b"".join((address, _ports_field(names.main, port), labels, place, weight_field))
+        endpoint = frame(body)
         digest = instance_digest(instance, text)
-        return _new(FoldedInstance, (digest, endpoint, flags, port, protocol, logical_port))
+        return _new(FoldedInstance, (digest, endpoint, flags, port, protocol, logical_port, ()))
 
     def _describe(self, known_as: tuple[object, ...], cluster: str, metadata: dict[str, str]) -> _Described:
         settings = self._settings
@@ -131,7 +102,7 @@ class EndpointConverter:
             network = _value(metadata, settings.network_key) or network
             locality = _locality(settings, metadata) or locality
             protocol = _protocol(settings, metadata)
-            logical_port = _logical_port(metadata.get(settings.port_key, ""), self._revision)
+            logical_port = _logical_port(metadata.get(settings.port_key, ""))
         text = text_of_metadata(metadata)
         described = _Described(
             labels=_label_fields(cluster, metadata),
@@ -149,39 +120,6 @@ class EndpointConverter:
         return described
 
 
-def frame_endpoint(entry: WorkloadEntry) -> bytes:
-    """The endpoint as a ServiceEntry's field; maps are written in the order of their keys."""
-    body = entry.SerializeToString(deterministic=True)
-    return _ENDPOINTS_TAG + varint(len(body)) + body
-
-
-def rename_port(endpoint: bytes, port_name: str) -> bytes:
-    """The same endpoint under another name of the logical port; that of an unusable instance stays empty."""
-    if not endpoint:
-        return endpoint
-    entry = WorkloadEntry.FromString(unframe_endpoint(endpoint))
-    port = next(iter(entry.ports.values()))
-    entry.ports.clear()
-    entry.ports[port_name] = port
-    return frame_endpoint(entry)
-
-
-def unframe_endpoint(endpoint: bytes) -> bytes:
-    """The encoded WorkloadEntry in a framed endpoint."""
-    at = 1
-    while endpoint[at] & 0x80:
-        at += 1
-    return endpoint[at + 1 :]
-
-
-_VARINTS = tuple(varint(number) for number in range(1024))
-
-
-def _length(data: bytes) -> bytes:
-    size = len(data)
-    return _VARINTS[size] if size < len(_VARINTS) else varint(size)
-
-
 def _text_field(tag: int, text: str) -> bytes:
     data = text.encode()
     size = len(data)
@@ -193,7 +131,7 @@ def _ports_field(port_name: str, port: int) -> bytes:
     if not 1 <= port <= _MAX_PORT:
         raise BadInstanceError("port", f"{port} is none")
     entry = _text_field(0x0A, port_name) + b"\x10" + varint(port)
-    return b"\x12" + _length(entry) + entry
+    return b"\x12" + length_of(entry) + entry
 
 
 def _label_field(key: str, value: str) -> bytes | None:
@@ -201,7 +139,7 @@ def _label_field(key: str, value: str) -> bytes | None:
     if not is_label(key, value):
         return None
     entry = _text_field(0x0A, key) + _text_field(0x12, value)
-    return b"\x1a" + _length(entry) + entry
+    return b"\x1a" + length_of(entry) + entry
 
 
 @lru_cache(maxsize=4096)
@@ -262,11 +200,9 @@ def _protocol(settings: ConversionSettings, metadata: dict[str, str]) -> str:
     return protocol if protocol in ISTIO_PROTOCOLS else ""
 
 
-def _logical_port(named: str, revision: str) -> int:
-    """The port that metadata names, or 0. The first revision read some beyond 65535, with zeros before them."""
-    if not named.isascii() or not named.isdigit() or not 1 <= int(named[:6]) <= _MAX_PORT:
-        return 0
-    if len(named) > _MAX_PORT_DIGITS and revision != FIRST_REVISION:
+def _logical_port(named: str) -> int:
+    """The port that metadata names, or 0; some zeros before it are read over."""
+    if not named.isascii() or not named.isdigit() or len(named) > _MAX_PORT_DIGITS:
         return 0
     port = int(named)
-    return port if port <= _MAX_PORT or revision == FIRST_REVISION else 0
+    return port if 1 <= port <= _MAX_PORT else 0

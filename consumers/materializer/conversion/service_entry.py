@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from consumers.materializer.conversion import SERVICE_ENTRIES, SERVICE_ENTRY_TYPE_URL
-from consumers.materializer.conversion.endpoint import NAMED
+from consumers.materializer.conversion.folded_instance import NAMED
 from schemas.digests import content_digest
 from schemas.protobuf.istio_networking.service_entry_pb2 import ServiceEntry, ServicePort
 from schemas.records import Part, ResourceRecord, resource_version
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from consumers.materializer.conversion.config_item import ConfigResource
-    from consumers.materializer.conversion.endpoint import FoldedInstance
+    from consumers.materializer.conversion.folded_instance import FoldedInstance
     from consumers.materializer.conversion.names import ServiceName
     from consumers.settings import ConversionSettings
     from schemas.events import Datacenter, Namespace
@@ -63,16 +63,16 @@ def encode_record(
 ) -> ResourceRecord:
     """The resource record of a service; `named` says that an address is a host name."""
     head = _encode_head(name.host, port, named=named)
-    return _record(namespace, SERVICE_ENTRIES, name.resource, SERVICE_ENTRY_TYPE_URL, {}, {}, head, parts)
+    return record_of(namespace, SERVICE_ENTRIES, name.resource, SERVICE_ENTRY_TYPE_URL, {}, {}, head, parts)
 
 
 def encode_stated(namespace: Namespace, stated: ConfigResource) -> ResourceRecord:
     """The resource record of what a config item states: it belongs to no datacenter, so it has no parts."""
     collection, name, type_url, labels, annotations, body = stated
-    return _record(namespace, collection, name, type_url, labels, annotations, body, ())
+    return record_of(namespace, collection, name, type_url, labels, annotations, body, ())
 
 
-def _record(
+def record_of(
     namespace: Namespace,
     collection: str,
     name: str,
@@ -82,6 +82,7 @@ def _record(
     head: bytes,
     parts: tuple[Part, ...],
 ) -> ResourceRecord:
+    """The record, with the version that its content has."""
     return ResourceRecord(
         namespace=namespace,
         collection=collection,

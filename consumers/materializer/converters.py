@@ -1,0 +1,76 @@
+"""The conversion of services in each of its revisions: the one place that chooses. Pure."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+
+from consumers.materializer import held_service
+from consumers.materializer.conversion import FIRST_REVISION, REVISION, endpoint
+from consumers.materializer.revision_1 import endpoint as first_endpoint
+from consumers.materializer.revision_1 import service_entry as first_service_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from consumers.materializer.conversion.folded_instance import FoldedInstance, PortNames
+    from consumers.materializer.conversion.names import ServiceName
+    from consumers.materializer.held_service import HeldService
+    from consumers.settings import ConversionSettings
+    from schemas.events import Datacenter, Instance, Namespace
+    from schemas.records import ResourceRecord
+
+    Services = Mapping[Datacenter, HeldService]
+
+
+class Endpoints(Protocol):
+    """Converts the instances of one datacenter."""
+
+    def convert(self, instance: Instance, names: PortNames) -> FoldedInstance:
+        """The instance as the fold keeps it; see `EndpointConverter`."""
+
+
+class Converter(Protocol):
+    """A revision of the conversion of services."""
+
+    def endpoints(self, settings: ConversionSettings, datacenter: Datacenter) -> Endpoints:
+        """What converts the instances of one datacenter."""
+
+    def service_entry(
+        self, settings: ConversionSettings, namespace: Namespace, name: ServiceName, services: Services
+    ) -> ResourceRecord:
+        """The ServiceEntry of a service, with a part for each datacenter in which it is."""
+
+
+class _FirstConverter:
+    """Revision 1."""
+
+    def endpoints(self, settings: ConversionSettings, datacenter: Datacenter) -> Endpoints:
+        return first_endpoint.EndpointConverter(settings, datacenter)
+
+    def service_entry(
+        self, settings: ConversionSettings, namespace: Namespace, name: ServiceName, services: Services
+    ) -> ResourceRecord:
+        return first_service_entry.service_entry(settings, namespace, name, services)
+
+
+class _PresentConverter:
+    """The present revision."""
+
+    def endpoints(self, settings: ConversionSettings, datacenter: Datacenter) -> Endpoints:
+        return endpoint.EndpointConverter(settings, datacenter)
+
+    def service_entry(
+        self, settings: ConversionSettings, namespace: Namespace, name: ServiceName, services: Services
+    ) -> ResourceRecord:
+        return held_service.service_entry(settings, namespace, name, services)
+
+
+_CONVERTERS: Mapping[str, Converter] = MappingProxyType(
+    {FIRST_REVISION: _FirstConverter(), REVISION: _PresentConverter()}
+)
+
+
+def converter_of(revision: str) -> Converter:
+    """The converter of a revision that this code knows."""
+    return _CONVERTERS[revision]
