@@ -327,8 +327,12 @@ class NacosConnection:
             while True:
                 await asyncio.sleep(HEALTH_CHECK_INTERVAL_S)
                 await self.request("HealthCheckRequest", {}, timeout_s=HEALTH_CHECK_TIMEOUT_S)
-        except NacosError as error:
+        except NacosUnavailableError as error:
             cause = "health_check" if error.cause == "rpc_failed" else error.cause
+        except NacosForbiddenError as error:
+            cause = error.cause
+        except NacosError:
+            cause = "health_check"  # no answer in time, one that can't be read, or any other than success
         finally:
             self._end(Ending(cause))
 

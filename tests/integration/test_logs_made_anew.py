@@ -39,7 +39,7 @@ from tests.harness.load import make_instance
 from tests.harness.logs import read_all
 from tests.harness.pilot import wait_for
 from tests.harness.processes import Processes
-from tests.harness.servers import NacosServer
+from tests.harness.servers import PARTITIONS, NacosServer
 from tests.harness.written_log import WrittenLog, namespace_in, some
 
 if TYPE_CHECKING:
@@ -485,7 +485,9 @@ def test_a_topic_that_is_added_in_a_rolling_restart_is_read(
         lambda: len(topics_of(first)) == len(topics_of(second)) == 2, timeout_s=60, what="partitions shared out"
     )
     added = "dc2.shiplog.registry.events"
-    admin.create_topics([NewTopic(added, num_partitions=4, replication_factor=1)])[added].result(10)
+    config = next(topic.config() for topic in topic_settings() if topic.name == REGISTRY_EVENTS)  # as mirrored
+    new = NewTopic(added, num_partitions=PARTITIONS, replication_factor=1, config=config)
+    admin.create_topics([new])[added].result(10)
     for materializer in (first, second):
         materializer.child.kill()
         materializer.child.environment = {
