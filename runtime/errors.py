@@ -27,7 +27,8 @@ class PortBusyError(ShellError):
 class PartFailedError(ShellError):
     """A task or thread ended that the process can't do without, and that can't be started again by itself.
 
-    The process ends with this error, for its supervisor to start it anew; the trace was logged as `part_failed`.
+    The process ends with this error, for its supervisor to start it anew; what ended the part was logged as
+    `part_failed`, with a trace unless it is an error of this package.
     """
 
     def __init__(self, part: str, reason: str) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from confluent_kafka import KafkaException
 
-from runtime.kafka_writer import lasting_producer
+from runtime.kafka_writer import lasting_producer, serve
 from schemas.partitioner import partition_of_key
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class KafkaBatchWriter:
         supervisor: Supervisor,
     ) -> None:
         self.lost = 0
+        self._kafka = kafka
         self._topic = topic
         self._max_records, self._max_bytes = max_queued_records, max_queued_bytes
         self._queue: deque[tuple[bytes, bytes]] = deque()
@@ -119,7 +120,7 @@ class KafkaBatchWriter:
 
     def _serve(self) -> None:
         while not self._stop.wait(BATCH_S):
-            self._producer.poll(0)
+            serve(self._producer, self._kafka, 0)
             while self._batches and self._batches[0].waits_for <= 0:
                 settled = self._batches.popleft()
                 self._records_settled += settled.records

@@ -6,8 +6,11 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
+from confluent_kafka import KafkaException
 
+from runtime.errors import KafkaUnusableError
 from runtime.kafka_clients import make_producer
+from runtime.kafka_permissions import explain
 from schemas.topics import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
@@ -36,6 +39,18 @@ def lasting_producer(
         "error_cb": _log_error,
     }
     return make_producer(kafka, client_id, own)
+
+
+def serve(producer: Producer, kafka: KafkaSettings, timeout_s: float) -> None:
+    """Serves a producer's call backs, for so long.
+
+    Raises:
+        KafkaUnusableError: the producer can write no more (a login without permissions, another one's id).
+    """
+    try:
+        producer.poll(timeout_s)
+    except KafkaException as error:
+        raise KafkaUnusableError(f"Kafka lets it write no more: {explain(kafka, error.args[0])}") from None
 
 
 class LostRecord(NamedTuple):
@@ -67,6 +82,7 @@ class KafkaWriter:
         on_delivered: Callable[[int], None] | None = None,
         on_lost: Callable[[LostRecord], None] | None = None,
     ) -> None:
+        self._kafka = kafka
         self._on_delivered = on_delivered
         self._on_lost = on_lost
         self._producer = lasting_producer(kafka, client_id, max_queued_records, max_queued_bytes)
@@ -105,7 +121,7 @@ class KafkaWriter:
 
     def _serve(self) -> None:
         while not self._stop.is_set():
-            self._producer.poll(0.2)
+            serve(self._producer, self._kafka, 0.2)
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:

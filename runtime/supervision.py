@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runtime import metrics
-from runtime.errors import PartFailedError
+from runtime.errors import PartFailedError, ShellError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -166,7 +166,8 @@ class Supervisor:
         reason = _reason(error)
         part.down = reason
         metrics.PART_FAILURES.labels(part.name).inc()
-        _log.error("part_failed", part=part.name, reason=reason, ends_process=ends_process, exc_info=error)
+        trace = None if isinstance(error, ShellError) else error
+        _log.error("part_failed", part=part.name, reason=reason, ends_process=ends_process, exc_info=trace)
         if not ends_process:
             return
         with self._lock:
@@ -241,5 +242,7 @@ def _reason(error: BaseException | None) -> str:
             return "it ended without being asked to"
         case asyncio.CancelledError():
             return "it was cancelled without being asked to end"
+        case ShellError():
+            return str(error)
         case _:
             return f"{type(error).__name__}: {error}"

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from mcp_gateway.deliveries import DeliveryTrail, Recipient
 from mcp_gateway.process import Gateway
@@ -80,10 +81,10 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Producer]:
     return producers
 
 
-def batch_writer(supervisor: Supervisor) -> KafkaBatchWriter:
+def batch_writer(supervisor: Supervisor, kafka: KafkaSettings | None = None) -> KafkaBatchWriter:
     """One with room for a hundred records."""
     return KafkaBatchWriter(
-        KafkaSettings(), topic=TOPIC, client_id="x", max_queued_records=100, max_queued_bytes=1 << 20,
+        kafka or KafkaSettings(), topic=TOPIC, client_id="x", max_queued_records=100, max_queued_bytes=1 << 20,
         supervisor=supervisor,
     )  # fmt: skip
 
@@ -140,6 +141,23 @@ def test_a_writer_whose_thread_ends_ends_the_process(made: list[Producer]) -> No
     assert "a call back failed" in supervisor.unhealthy["kafka writer"]
     writer.close(0.1)
     assert not [one for one in threading.enumerate() if one.name == "kafka writer"]
+
+
+@pytest.mark.parametrize("kind", ["kafka writer", "kafka batch writer"])
+def test_a_writer_that_kafka_refuses_ends_the_process_in_words(
+    made: list[Producer], kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fatal error of its producer, as for a login that may write nothing: what to do, and no stack trace."""
+    supervisor, kafka = Supervisor(), KafkaSettings(sasl_username="gateway")
+    if kind == "kafka writer":
+        KafkaWriter(kafka, client_id="x", max_queued_records=10, max_queued_bytes=1 << 20, supervisor=supervisor)
+    else:
+        batch_writer(supervisor, kafka)
+    made[0].poll_fault = KafkaException(KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED, fatal=True))
+    wait_for(lambda: supervisor.fault is not None, timeout_s=5, what="the failure")
+    said = capsys.readouterr()
+    assert "Traceback" not in said.out + said.err
+    assert "the login gateway lacks a permission, see Permissions in Kafka" in supervisor.unhealthy[kind]
 
 
 def test_marks_that_can_not_be_made_end_the_process(made: list[Producer]) -> None:
