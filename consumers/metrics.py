@@ -54,6 +54,13 @@ CONFLICTS = Gauge("shiplog_materializer_conflicts", "Resources that several want
 SUSPECT = Gauge(
     "shiplog_materializer_suspect_namespaces", "Namespaces with a hole in their events, in each datacenter."
 )
+STRANGE = Gauge(
+    "shiplog_materializer_strange_sessions",
+    "Datacenters whose newest session has an absurd epoch or sequence, or is silent while an older one goes on.",
+)
+CLOCK_JUMPS = Counter(
+    "shiplog_materializer_clock_jumps_total", "Records with a time more than an hour from that of the one before."
+)
 AWAITING = Gauge(
     "shiplog_materializer_awaiting_namespaces",
     "Namespaces that stand at what was published before a hole in the log, until their next keyframe.",

@@ -13,6 +13,8 @@ matter. Theory of operation, for one datacenter and namespace:
   delta that does not amount to the count and digest it names.
 - The version moves at each event that changes content and at each operator's decision, and never else: it does not
   depend on batches. The end of a namespace's first whole keyframe gives it a version even if it has no content.
+- A session that is silent while another one, with an older epoch or a lower sequence, goes on is *strange*, and so
+  is an epoch or a sequence that no listener reaches: the namespaces are suspect, for nothing else counts.
 - An event that was read before comes again from a mirrored topic: it is passed over.
 - Whatever an event says, the next one is folded. An exception costs what it came from: the instance, the config
   item, the service, the event; each is atomic, so that what stood before stands. It is told of in `faults`, and
@@ -23,10 +25,11 @@ matter. Theory of operation, for one datacenter and namespace:
 from __future__ import annotations
 
 from enum import StrEnum
+from math import inf
 from typing import TYPE_CHECKING
 
 from consumers.materializer.claimed_items import apply_item, mend_claims, remove_item
-from consumers.materializer.conversion import REVISION
+from consumers.materializer.conversion import FIRST_REVISION, REVISION
 from consumers.materializer.conversion.folded_instance import default_names
 from consumers.materializer.converters import converter_of
 from consumers.materializer.decider import Decider
@@ -39,7 +42,7 @@ from consumers.materializer.fold_state import (
     Touched,
 )
 from consumers.materializer.folded_item import holds_resources
-from consumers.materializer.guard import Guard, Keyframe
+from consumers.materializer.guard import LONGEST_STEP_US, Guard, Keyframe
 from consumers.materializer.service_events import ServiceEvents
 from consumers.materializer.unstated import gone_items, gone_services, next_part
 from schemas.events import (
@@ -78,6 +81,12 @@ class Outcome(StrEnum):
     INTERNAL_FAULT = Reason.INTERNAL_FAULT.value
 
 
+_ABSURD_EPOCHS = 2**42
+"""Epochs are milliseconds, or one more than the former: so many ahead is more than a century."""
+_ABSURD_EVENTS = 2**40
+_SILENT_US = 60_000_000
+"""A session that lives has a heartbeat every few seconds."""
+
 # Reading a member of an enumeration takes as long as five attributes, and every event does it several times.
 _APPLIED, _BLIND = Outcome.APPLIED, Link.BLIND
 _OF_A_SERVICE = ServiceDelta | ServiceState | ServicePart | ServiceGone
@@ -94,6 +103,7 @@ class Fold:
         self._settings = settings
         self._guard = guard
         self._revision = revision
+        self._longest_step_us = inf if revision == FIRST_REVISION else LONGEST_STEP_US
         self._touched = Touched()
         self.faults: list[Fault] = []
         self.state = PartitionState(converter_of(revision))
@@ -118,6 +128,8 @@ class Fold:
                 datacenter.sequence = event.sequence
             else:
                 refusal = _change_session(datacenter, topic, event)
+                if refusal is not None:
+                    _note_passed_over(datacenter, event)
             outcome = refusal or self._apply(datacenter, topic, offset, event)
         except _BadNameError as error:
             outcome = self._refuse_name(error)
@@ -131,7 +143,6 @@ class Fold:
 
     def _apply(self, datacenter: DatacenterState, topic: str, offset: int, event: RegistryEvent) -> Outcome:
         observed_at, body, outcome, services = event.observed_at, event.body, _APPLIED, self._services
-        datacenter.observed_at = max(datacenter.observed_at, observed_at)
         try:
             services.guarded = datacenter.guard.tick(observed_at, blind=datacenter.link is _BLIND)
         except Exception as error:  # noqa: BLE001 - the fold goes on without what the guard remembers
@@ -194,7 +205,7 @@ class Fold:
             session=event.session,
             epoch=event.epoch,
             sequence=event.sequence,
-            guard=Guard(self._guard),
+            guard=Guard(self._guard, longest_step_us=self._longest_step_us),
             endpoints=self.state.converter.endpoints(self._settings, event.datacenter),
         )
         return datacenter
@@ -298,7 +309,7 @@ class Fold:
         namespace.suspect = sync.is_faulty or (namespace.suspect and keeps)
         if not namespace.complete:
             namespace.complete = True
-            namespace.completed_at = event.observed_at
+            namespace.completed_at = datacenter.guard.steady_at
             touched.services.update(namespace.services)
             touched.resources.update(namespace.claims)
         touched.add(namespace.faulted)
@@ -338,15 +349,31 @@ def _change_session(datacenter: DatacenterState, topic: str, event: RegistryEven
         # Half a keyframe of the former session will never be completed.
         for namespace in datacenter.namespaces.values():
             namespace.sync = namespace.parted = None
+        is_absurd = event.epoch - datacenter.epoch > _ABSURD_EPOCHS
+        hole = event.sequence != 0 or is_absurd
+        datacenter.strange = f"session {event.session} has epoch {event.epoch}" if is_absurd else ""
         datacenter.session, datacenter.epoch, datacenter.topic = event.session, event.epoch, topic
-        hole = event.sequence != 0
     elif event.sequence <= datacenter.sequence:
         return Outcome.DUPLICATE
     else:
         hole = event.sequence != datacenter.sequence + 1
+    if event.sequence - datacenter.sequence > _ABSURD_EVENTS:
+        datacenter.strange = f"session {event.session} has sequence {event.sequence}"
     if hole:
         for namespace in datacenter.namespaces.values():
             namespace.suspect = True
             namespace.sync = namespace.parted = None
     datacenter.sequence = event.sequence
     return None
+
+
+def _note_passed_over(datacenter: DatacenterState, event: RegistryEvent) -> None:
+    """Who lost its tenure, or repeats, tells of the past. Of the present, nothing that is told counts any more."""
+    if datacenter.strange or event.observed_at - datacenter.guard.observed_at < _SILENT_US:
+        return
+    datacenter.strange = (
+        f"session {event.session}, epoch {event.epoch}, sequence {event.sequence} is passed over: session "
+        f"{datacenter.session}, epoch {datacenter.epoch}, sequence {datacenter.sequence} came first, and is silent"
+    )
+    for namespace in datacenter.namespaces.values():
+        namespace.suspect = True

@@ -99,7 +99,10 @@ class NamespaceState:
 
 @dataclass(slots=True, kw_only=True)
 class DatacenterState:
-    """What one datacenter's listener said in this partition; `topic` is where its events are read."""
+    """What one datacenter's listener said in this partition; `topic` is where its events are read.
+
+    `strange` says why the events that count may not be those of the listener that lives; empty otherwise.
+    """
 
     topic: str
     session: SessionId
@@ -108,7 +111,7 @@ class DatacenterState:
     guard: Guard
     endpoints: Endpoints
     link: Link = Link.LIVE
-    observed_at: int = 0
+    strange: str = ""
     namespaces: dict[Namespace, NamespaceState] = field(default_factory=dict)
 
     def disturb_keyframes(self) -> None:
@@ -206,20 +209,19 @@ class PartitionState:
             if here.complete and name not in left_out
         }
 
-    @property
-    def clock(self) -> int:
-        """The latest time that any record told of, in microseconds."""
-        return max((datacenter.observed_at for datacenter in self.datacenters.values()), default=0)
-
     def missing(self, namespace: Namespace, expected: Iterable[str]) -> tuple[Datacenter, ...]:
         """The expected datacenters that have not stated the namespace, and are not excluded."""
         present = {name for name, here in self.of_namespace(namespace).items() if here.complete}
         left_out = excluded(self.decisions.get(namespace, ()))
         return tuple(Datacenter(name) for name in sorted(set(expected) - present - left_out))
 
-    def completed_at(self, namespace: Namespace) -> int:
-        """When the first datacenter had stated it as a whole."""
-        return min(here.completed_at for here in self.of_namespace(namespace).values() if here.complete)
+    def waited_us(self, namespace: Namespace) -> int:
+        """How long ago the first datacenter had stated it as a whole, by the time of that one's records."""
+        return max(
+            self.datacenters[name].guard.steady_at - here.completed_at
+            for name, here in self.of_namespace(namespace).items()
+            if here.complete
+        )
 
     def is_complete(self, namespace: Namespace) -> bool:
         """Whether any datacenter has stated the namespace as a whole."""

@@ -7,8 +7,9 @@ Theory of operation, for one datacenter in one partition:
   since the drop began.
 - A hold ends when nearly all that was lost has returned, under whatever addresses, when its deadline passes, or
   when an operator releases it.
-- Time is that of records, and stands still while the listener is blind: then nothing is known to have vanished,
-  and no deadline passes.
+- Time is that of records, and stands still while the listener is blind or away: then nothing is known to have
+  vanished, and no deadline passes. A step of more than an hour, ahead or back, is no time that passed: the clock
+  follows it, without moving, once a second record is there, too. One record with a false time moves nothing.
 - What was lost within the window is remembered, so that a drop that came one by one is given back whole when
   it turns out to be one. A drop begins where the scope last had enough, and before that for as long as it went
   down without a pause: what was replaced earlier, in the ordinary course of things, is not brought back.
@@ -34,6 +35,8 @@ _RETURNED = 0.9
 """So much of the drop that trips a scope must have returned: ended sooner, a hold would let go of the rest."""
 _PAUSE_US = 15_000_000
 """Losses further apart than this are not one drop."""
+LONGEST_STEP_US = 3_600_000_000
+"""A listener that lives writes every few seconds; its clock may be set, and records come out of order."""
 
 
 class Scope(StrEnum):
@@ -141,14 +144,22 @@ class _History:
 
 @dataclass(slots=True)
 class Guard:
-    """The guard of one datacenter in one partition; its methods answer with the services that look different."""
+    """The guard of one datacenter in one partition; its methods answer with the services that look different.
+
+    `observed_at` is the time of records that it follows, microseconds (UTC); `skipped_us` what of it is steps that
+    count as no time, `jumps` how many such records there were.
+    """
 
     settings: GuardSettings
     holds: dict[tuple[str, ...], Hold] = field(default_factory=dict)
     ended: list[tuple[Hold, Ending]] = field(default_factory=list)
     has_opened: bool = False
     clock: int = 0
-    _observed_at: int = 0
+    longest_step_us: float = LONGEST_STEP_US
+    observed_at: int = 0
+    skipped_us: int = 0
+    jumps: int = 0
+    _elsewhere: tuple[int, int] = (0, 0)
     _lost: dict[Place, dict[InstanceKey, Lost]] = field(default_factory=dict)
     _histories: dict[tuple[str, ...], _History] = field(default_factory=dict)
     _swept_at: int = 0
@@ -164,11 +175,13 @@ class Guard:
 
     def tick(self, observed_at: int, *, blind: bool) -> frozenset[Place]:
         """Time passes, up to this record's; deadlines may pass with it."""
-        passed = observed_at - self._observed_at
-        if passed > 0:
-            if self._observed_at and not blind:
+        passed = observed_at - self.observed_at
+        if 0 < passed <= self.longest_step_us:
+            if not blind and self.observed_at:
                 self.clock += passed
-            self._observed_at = observed_at
+            self.observed_at = observed_at
+        elif passed > 0 or -passed > self.longest_step_us:
+            self._jump(observed_at)
         touched = NOWHERE
         if self.holds:
             for where, hold in list(self.holds.items()):
@@ -207,12 +220,18 @@ class Guard:
 
         It follows a guard that raised, of which nothing can be trusted any more.
         """
-        other = Guard(self.settings, clock=self.clock, _observed_at=self._observed_at, _swept_at=self.clock)
+        other = Guard(self.settings, clock=self.clock, longest_step_us=self.longest_step_us, _swept_at=self.clock)
+        other.observed_at, other.skipped_us, other.jumps = self.observed_at, self.skipped_us, self.jumps
         for place, count in counts:
             for scope, where in _scopes_of(place) if count and self._is_on else ():
                 if self._of(scope).mode is not GuardMode.OFF:
                     other._histories.setdefault(where, _History()).count += count
         return other
+
+    @property
+    def steady_at(self) -> int:
+        """A time that moves as records' does, without the steps that count as none."""
+        return self.observed_at - self.skipped_us
 
     @property
     def places(self) -> frozenset[Place]:
@@ -251,6 +270,18 @@ class Guard:
         behind it, and then no more, unless a hold was open meanwhile.
         """
         return keyframe.is_quiet and keyframe.is_whole and keyframe.clock + self._window_us <= self.clock
+
+    def _jump(self, observed_at: int) -> None:
+        """A record of quite another time: followed if it is the first of all, or the second there in a row."""
+        if not self.observed_at:
+            self.observed_at = observed_at
+            return
+        self.jumps += 1
+        former, since = self._elsewhere
+        if since == self.observed_at and abs(observed_at - former) <= self.longest_step_us:
+            self.skipped_us += observed_at - self.observed_at
+            self.observed_at = observed_at
+        self._elsewhere = (observed_at, self.observed_at)
 
     def _count(self, scope: Scope, where: tuple[str, ...], difference: int) -> frozenset[Place]:
         settings = self._of(scope)

@@ -328,8 +328,7 @@ class MaterializedPartition:
             return False
         if not state.missing(view.namespace, self.expected.datacenters):
             return True
-        waited = state.clock - state.completed_at(view.namespace)
-        return waited >= self.expected.grace_s * 1e6
+        return state.waited_us(view.namespace) >= self.expected.grace_s * 1e6
 
     def _for(self, namespace: Namespace, occasion: Occasion) -> Occasion:
         missing = self._fold.state.missing(namespace, self.expected.datacenters)
@@ -423,6 +422,14 @@ class MaterializedPartition:
             found += [(name, hold, ending) for hold, ending in datacenter.guard.ended]
             datacenter.guard.ended.clear()
         return found
+
+    def strange(self) -> dict[Datacenter, str]:
+        """Datacenters whose events may be passed over for a session that no listener has, and why."""
+        return {name: one.strange for name, one in self._fold.state.datacenters.items() if one.strange}
+
+    def clock_jumps(self) -> dict[Datacenter, int]:
+        """Records of each datacenter with a time of their own, which the guard's clock did not move by."""
+        return {name: one.guard.jumps for name, one in self._fold.state.datacenters.items() if one.guard.jumps}
 
     def status(self) -> dict[str, object]:
         """The partition as an operator sees it."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from consumers.materializer.partition import MaterializedPartition
     from consumers.materializer.status import NamespaceStatus
-    from schemas.events import Namespace
+    from schemas.events import Datacenter, Namespace
     from schemas.records import Manifest
 
 _log = structlog.get_logger()
@@ -47,6 +47,8 @@ class Reporting:
         self._conflicts: set[str] = set()
         self._oversized: set[str] = set()
         self._awaiting: set[str] = set()
+        self._strange: set[tuple[int, str]] = set()
+        self._jumps: dict[tuple[int, Datacenter], int] = {}
         self._recovering_since = 0.0
         self._progress_at = 0.0
 
@@ -59,6 +61,8 @@ class Reporting:
         self._report_holds(partitions)
         self._report_conflicts(partitions)
         self._report_oversized(partitions)
+        self._report_strange(partitions)
+        self._report_jumps(partitions)
         metrics.FAULTED.set(sum(len(partition.faulted()) for partition in partitions))
         metrics.SUSPECT.set(sum(p.suspect for p in partitions))
         metrics.NAMESPACES.set(sum(len(p.views) for p in partitions))
@@ -128,6 +132,24 @@ class Reporting:
             _log.error("a resource is too large; the last that fitted stands", resource=name, bytes=present[name])
         self._oversized = set(present)
         metrics.OVERSIZED.set(len(present))
+
+    def _report_strange(self, partitions: Collection[MaterializedPartition]) -> None:
+        """Datacenters whose listener may not be heard any more."""
+        present = {(p.number, name): why for p in partitions for name, why in p.strange().items()}
+        for number, name in present.keys() - self._strange:
+            _log.error("session_strange", datacenter=name, partition=number, reason=present[number, name])
+        self._strange = set(present)
+        metrics.STRANGE.set(len(present))
+
+    def _report_jumps(self, partitions: Collection[MaterializedPartition]) -> None:
+        """Records whose time is more than an hour from the one before."""
+        present = {(p.number, name): jumps for p in partitions for name, jumps in p.clock_jumps().items()}
+        for (number, name), jumps in present.items():
+            new = jumps - self._jumps.get((number, name), 0)
+            if new > 0:
+                metrics.CLOCK_JUMPS.inc(new)
+                _log.warning("clock_jumped", datacenter=name, partition=number, records=new)
+        self._jumps = present
 
     def _report_holds(self, partitions: Collection[MaterializedPartition]) -> None:
         """Open and ended holds, as metrics; in the log, when they come and go."""

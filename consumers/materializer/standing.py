@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from consumers.materializer.decisions import excluded
+from consumers.materializer.guard import LONGEST_STEP_US
 from schemas.events import Datacenter
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class StandingNamespaces:
             return False
         if datacenter.topic not in self.unsettled:
             return True
-        return not here.suspect and datacenter.observed_at >= one.observed_at
+        return not here.suspect and datacenter.guard.observed_at >= one.observed_at
 
 
 def _standing_of(published: PublishedNamespace) -> _Standing | None:
@@ -114,8 +115,13 @@ def _standing_of(published: PublishedNamespace) -> _Standing | None:
     if manifest is None or not published.versions:
         return None  # nothing that could be taken away
     return _Standing(
-        observed_at=manifest.observed_at,
+        observed_at=_time_of(manifest.observed_at, published.written_at),
         linked=frozenset(map(Datacenter, manifest.links)),
         datacenters=frozenset().union(*published.datacenters.values()),
         stated=frozenset(name for name in published.versions if not published.datacenters.get(name)),
     )
+
+
+def _time_of(observed_at: int, written_at: int) -> int:
+    """When the last event was observed; no event is much younger than the manifest, whatever it says."""
+    return min(observed_at, written_at + LONGEST_STEP_US) if written_at > 0 else observed_at

@@ -35,6 +35,7 @@ def datacenter_statuses(state: PartitionState) -> dict[Datacenter, dict[str, obj
             "session": datacenter.session,
             "epoch": datacenter.epoch,
             "topic": datacenter.topic,
+            "strange": datacenter.strange,
             "suspect": [namespace for namespace, here in datacenter.namespaces.items() if here.suspect],
         }
         for name, datacenter in state.datacenters.items()

@@ -223,9 +223,12 @@ def test_a_command_names_the_permission_that_it_lacks(
     assert f"--allow-principal User:{login} --operation Describe --topic {topic}" in text
 
 
-def test_a_process_names_the_permissions_it_lacks(logged_in: LoggedInProcesses, granted: KafkaCluster) -> None:
-    """All of its topics at once, at its start."""
+@pytest.mark.parametrize(("login", "lacks"), [("auditor", [QUARANTINE]), ("listener", [SNAPSHOTS, DELIVERIES])])
+def test_a_process_names_the_permissions_it_lacks(
+    logged_in: LoggedInProcesses, granted: KafkaCluster, login: str, lacks: list[str]
+) -> None:
+    """All of its topics at once, at its start, also where Kafka lets the login write nothing at all."""
     granted.ensure_topics()
-    text = refused_to(logged_in, "auditor", "gateway")
-    for topic in (SNAPSHOTS, QUARANTINE):
+    text = refused_to(logged_in, login, "gateway")
+    for topic in lacks:
         assert f"topic {topic}: the login lacks the permission Describe" in text, text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
+
+import pytest
 
 from consumers.materializer.fold import Fold, Outcome
 from consumers.materializer.recovery import recovery_offset
@@ -21,9 +23,6 @@ from schemas.events import (
     SyncStarted,
 )
 from tests.unit.conversions import PUBLIC, TOPIC, UNGUARDED, Log, make, seen
-
-if TYPE_CHECKING:
-    import pytest
 
 SERVICE = ServiceKey("DEFAULT_GROUP", "svc")
 OTHER = Namespace("other")
@@ -161,3 +160,49 @@ def test_a_resource_that_kafka_would_not_take_stands_at_the_last_that_fitted(
         assert (name in view.oversized) is not fits
         assert (view.versions[name] == standing[name]) is not fits
         assert update.manifest.changed == 1 + fits
+
+
+def suspect(log: Log) -> list[bool]:
+    """Of each namespace."""
+    return [one.suspect for one in log.fold.state.of_namespace(PUBLIC).values()]
+
+
+def strange(log: Log) -> str:
+    """Why the datacenter's events may not be those of the listener that lives."""
+    return log.fold.state.datacenters[log.datacenter].strange
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"session": "x", "epoch": 2**62, "sequence": 0}, "session x has epoch 4611686018427387904"),
+        ({"sequence": 2**62}, "session session-1 has sequence 4611686018427387904"),
+    ],
+)
+def test_an_epoch_or_sequence_that_no_listener_reaches_is_told(changes: dict[str, Any], reason: str) -> None:
+    """All that follows is passed over, and the namespaces are suspect."""
+    log = Log()
+    log.keyframe({SERVICE: [make()]})
+    log.add(Heartbeat(link=Link.LIVE, detail=""), **changes)
+    assert (suspect(log), strange(log)) == ([True], reason)
+    log.add(Heartbeat(link=Link.LIVE, detail=""))
+    assert log.outcome in {Outcome.ZOMBIE, Outcome.DUPLICATE}
+
+
+@pytest.mark.parametrize("changes", [{"session": "x", "epoch": 2, "sequence": 0}, {"sequence": 1000}])
+def test_a_session_that_goes_on_while_the_newest_is_silent_is_told(changes: dict[str, Any]) -> None:
+    """Once it goes on for a minute; what comes late or again is of the past, and in order."""
+    log, minute = Log(), 60_000_000
+    log.keyframe({SERVICE: [make()]})
+    log.add(Heartbeat(link=Link.LIVE, detail=""), observed_at=minute, **changes)
+    for namespace in log.fold.state.of_namespace(PUBLIC).values():
+        namespace.suspect = False  # for the hole in the sequence
+    for seconds in range(0, 119, 5):
+        log.add(Heartbeat(link=Link.LIVE, detail=""), observed_at=seconds * 1_000_000)
+        assert (suspect(log), strange(log)) == ([False], "")
+    log.add(Heartbeat(link=Link.LIVE, detail=""), observed_at=2 * minute)
+    assert suspect(log) == [True]
+    assert "is passed over" in strange(log)
+    log.epoch = 3
+    log.keyframe({SERVICE: [make()]})
+    assert (suspect(log), strange(log)) == ([False], "")

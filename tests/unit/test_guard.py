@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from consumers.materializer.conversion import FIRST_REVISION, REVISION
 from consumers.settings import GuardMode, GuardSettings
 from producers.listener.diff import StatedService, diff, state
 from schemas.events import (
@@ -30,8 +31,8 @@ def key(number: int) -> ServiceKey:
 class Registry(Log):
     """A registry whose changes are published as they happen, at a time that the test moves."""
 
-    def __init__(self, sizes: list[int], guard: GuardSettings = GUARD) -> None:
-        super().__init__(guard=guard)
+    def __init__(self, sizes: list[int], guard: GuardSettings = GUARD, revision: str = REVISION) -> None:
+        super().__init__(guard=guard, revision=revision)
         self.now = 1_000_000 * SECOND
         self._stated: dict[ServiceKey, StatedService] = {}
         self.add(SyncStarted(reason="test"), observed_at=self.now)
@@ -259,3 +260,58 @@ def test_the_other_datacenter_is_not_held() -> None:
     assert body is not None
     registry.add(body, sequence=3, **other)
     assert registry.endpoints() == [20]
+
+
+YEARS = 10 * 365 * 86_400
+
+
+def held_registry(revision: str = REVISION) -> Registry:
+    """A service that lost nearly all of its endpoints, which are held."""
+    registry = Registry([20], revision=revision)
+    registry.wait(30)
+    registry.have(0, range(2))
+    assert registry.endpoints() == [20]
+    return registry
+
+
+def beat(registry: Registry, ahead_s: float) -> None:
+    """A heartbeat that is so far ahead, or back."""
+    at = registry.now + int(ahead_s * SECOND)
+    registry.add(Heartbeat(link=Link.LIVE, detail=""), namespace="", observed_at=at)
+
+
+@pytest.mark.parametrize("ahead_s", [YEARS, -YEARS / 10, 3601, 2**62 // SECOND])
+@pytest.mark.parametrize("times", [1, 3])
+def test_records_with_a_false_time_neither_end_a_hold_nor_keep_it_for_ever(ahead_s: float, times: int) -> None:
+    """Far ahead or back, once or now and then: the deadline is that of the other records."""
+    registry = held_registry()
+    for _ in range(times):
+        beat(registry, ahead_s)
+        registry.wait(150)
+        assert registry.endpoints() == [20]
+    registry.wait(600 - times * 150 + 5)
+    assert registry.endpoints() == [2]
+    assert registry.fold.state.datacenters[registry.datacenter].guard.jumps == times
+
+
+@pytest.mark.parametrize("ahead_s", [YEARS, -YEARS / 10, 3 * 3600])
+def test_a_clock_that_is_set_is_followed(ahead_s: float) -> None:
+    """From the second record on; the step itself is no time that passed: the listener may have been away."""
+    registry = held_registry()
+    registry.wait(300)
+    registry.now += int(ahead_s * SECOND)
+    registry.wait(250)
+    assert registry.endpoints() == [20]
+    registry.wait(60)
+    assert registry.endpoints() == [2]
+
+
+def test_the_first_revision_takes_every_step_for_time() -> None:
+    """As it did when it published: what it made is proven with the same holds."""
+    registry = held_registry(FIRST_REVISION)
+    beat(registry, YEARS)
+    assert registry.endpoints() == [2]
+    registry.have(0, range(20))
+    registry.have(0, range(2))
+    registry.wait(3600)
+    assert registry.endpoints() == [20], "its clock stands"
