@@ -11,7 +11,12 @@ from pydantic import Field, field_validator, model_validator
 from runtime.settings import AdminSettings, Section
 from schemas.topics import REGISTRY_EVENTS
 
-ISTIO_PROTOCOLS = frozenset({"HTTP", "HTTPS", "GRPC", "HTTP2", "MONGO", "TCP", "TLS"})
+ISTIO_PROTOCOLS = frozenset(
+    {
+        "HTTP", "HTTPS", "GRPC", "HTTP2", "MONGO", "TCP", "TLS", "UDP", "REDIS", "MYSQL", "GRPC-WEB", "HTTP_PROXY",
+    }
+)  # fmt: skip
+"""All that a ServiceEntry's port may name."""
 _PLACEHOLDERS = {"service": "s", "group": "g", "namespace": "n"}
 
 

@@ -43,6 +43,11 @@ class ServiceKey(NamedTuple):
     group: str
     service: str
 
+    @property
+    def is_of_consumers(self) -> bool:
+        """Whether it is Dubbo's list of an interface's consumers: its instances serve nothing, at port 0."""
+        return self.service.startswith("consumers:")
+
 
 class ConfigKey(NamedTuple):
     """What tells the config items of a namespace apart."""

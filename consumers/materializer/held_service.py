@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from consumers.materializer.conversion.folded_instance import PortNames, rename_ports
-from consumers.materializer.conversion.service_entry import (
-    agreed_port,
-    encode_part,
-    encode_record,
-    is_named,
-    logical_port,
-)
+from consumers.materializer.conversion.folded_instance import rename_ports
+from consumers.materializer.conversion.head import elect, head_of
+from consumers.materializer.conversion.service_entry import encode_part, encode_record, is_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from consumers.materializer.conversion.folded_instance import FoldedInstance
+    from consumers.materializer.conversion.folded_instance import FoldedInstance, PortNames
+    from consumers.materializer.conversion.head import Head
     from consumers.materializer.conversion.names import ServiceName
     from consumers.materializer.folded_service import FoldedService
     from consumers.materializer.guard import Lost
@@ -39,6 +35,12 @@ class HeldService(NamedTuple):
     def instances(self) -> Iterator[FoldedInstance]:
         """Those that decide the service's port, and those held."""
         yield from self.service.usable()
+        for lost in self.held.values():
+            yield lost.instance
+
+    def listed(self) -> Iterator[FoldedInstance]:
+        """Those that Pilots get, the held ones among them."""
+        yield from self.service.listed()
         for lost in self.held.values():
             yield lost.instance
 
@@ -66,21 +68,26 @@ class HeldService(NamedTuple):
 
 
 def service_entry(
-    settings: ConversionSettings,
+    _: ConversionSettings,
     namespace: Namespace,
     name: ServiceName,
     services: Mapping[Datacenter, HeldService],
 ) -> ResourceRecord:
     """The ServiceEntry of a service, with a part for each datacenter in which it is."""
-    agreed = {None if one.held else one.service.ports for one in services.values()}
-    if len(agreed) == 1 and (ports := agreed.pop()) is not None:
-        port = agreed_port(settings, ports.port, ports.protocol, ports.logical_port)
-    else:
-        port = logical_port(settings, (instance for one in services.values() for instance in one.instances()))
+    head = _elected(services)
     parts = []
     named = False
     for datacenter, one in services.items():
-        part, part_is_named = one.encode(datacenter, PortNames(port.name), keep=len(services) > 1)
+        part, part_is_named = one.encode(datacenter, head.names, keep=len(services) > 1)
         parts.append(part)
         named = named or part_is_named
-    return encode_record(namespace, name, port, tuple(parts), named=named)
+    return encode_record(namespace, name, head, tuple(parts), named=named)
+
+
+def _elected(services: Mapping[Datacenter, HeldService]) -> Head:
+    """The head that the instances vote for which Pilots get; where they get none, that of the others."""
+    agreed = {None if one.held else one.service.ports for one in services.values()}
+    if len(agreed) == 1 and (ports := agreed.pop()) is not None:
+        return head_of(ports.logical_port or ports.port, ports.protocol, ports.further)
+    voters = [instance for one in services.values() for instance in one.listed()]
+    return elect(voters or [instance for one in services.values() for instance in one.instances()])

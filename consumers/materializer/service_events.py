@@ -120,7 +120,9 @@ class ServiceEvents:
             try:
                 folded = datacenter.endpoints.convert(instance, service.names)
             except BadInstanceError as error:
-                folded, fault = unusable(instance), foreseen(Reason.BAD_INSTANCE, place, str(error))
+                folded = unusable(instance)
+                if instance.port or not key.is_of_consumers:
+                    fault = foreseen(Reason.BAD_INSTANCE, place, str(error))
             except Exception as error:  # noqa: BLE001 - whatever it is, it costs this instance
                 folded, fault = unusable(instance), internal(place, error)
                 namespace.note_fault()

@@ -172,7 +172,10 @@ class HttpFollower:
         api = await watched.cluster.api()
         info = await api.visible_service(watched.namespace, key)
         former = watched.view.observed.get(key, NOTHING)
-        asked = {instance.cluster for instance in parse_hosts(info.get("hosts") or ()).instances}
+        asked = {
+            instance.cluster
+            for instance in parse_hosts(info.get("hosts") or (), portless=key.is_of_consumers).instances
+        }
         asked |= {instance.cluster for instance in former.instances} | set(clusters)
         truth = await read_truth(watched, key, asked, None)
         if truth is None:

@@ -47,6 +47,7 @@ async def is_held_elsewhere(
             info = await api.visible_service(watched.namespace, key, server=server)
         except NacosError:
             continue
-        if any(one.key in missing for one in parse_hosts(info.get("hosts") or ()).instances):
+        hosts = parse_hosts(info.get("hosts") or (), portless=key.is_of_consumers)
+        if any(one.key in missing for one in hosts.instances):
             return True
     return False

@@ -64,7 +64,8 @@ async def read_truth(
     """
     told = watched.told.get(key, 0)
     api = await watched.cluster.api()
-    hosts = parse_hosts(await api.true_hosts(watched.namespace, key, clusters or {"DEFAULT"}, server=server))
+    stated = await api.true_hosts(watched.namespace, key, clusters or {"DEFAULT"}, server=server)
+    hosts = parse_hosts(stated, portless=key.is_of_consumers)
     watched.set_aside(key, hosts)
     threshold = await api.protect_threshold(watched.namespace, key, server=server)
     return Truth(hosts, threshold) if watched.told.get(key, 0) == told else None
@@ -168,7 +169,8 @@ class TrueState:
         observed = self._watched.view.observed.get(key)
         if observed is None:
             return
-        hosts = parse_hosts(service.hosts, {instance.key: instance for instance in observed.instances})
+        before = {instance.key: instance for instance in observed.instances}
+        hosts = parse_hosts(service.hosts, before, portless=key.is_of_consumers)
         if known.agrees(observed, hosts.instances, service.protect_threshold):
             return
         self._clusters[key] = frozenset(instance.cluster for instance in hosts.instances)

@@ -68,7 +68,7 @@ def parse_service_info(
         raise NacosGarbageError(f"serviceInfo without a usable name or hosts: {shown(value)}")
     return ServiceInfo(
         key=key,
-        hosts=parse_hosts(hosts, known_of(key) if known_of else {}),
+        hosts=parse_hosts(hosts, known_of(key) if known_of else {}, portless=key.is_of_consumers),
         protected=value.get("reachProtectionThreshold") is True,
     )
 
@@ -85,19 +85,24 @@ def named_service(info: Any) -> ServiceKey | None:
     return ServiceKey(group, name) if is_name(name) and is_name(group) else None
 
 
-def parse_hosts(hosts: Iterable[Any], known: Mapping[InstanceKey, Instance] = MappingProxyType({})) -> Hosts:
+def parse_hosts(
+    hosts: Iterable[Any],
+    known: Mapping[InstanceKey, Instance] = MappingProxyType({}),
+    *,
+    portless: bool = False,
+) -> Hosts:
     """The instances of a list, in the order of their keys, each key once; the `known` object where it is equal.
 
     Recognising a known instance costs a fifth of reading it, and nearly all of a push are known.
     Nacos lists an address twice when two clients registered it: the one with the greater hash stands, so
-    that every listener decides alike.
+    that every listener decides alike. With `portless` port 0 is one: Dubbo's consumers register so.
     """
     found: dict[InstanceKey, Instance] = {}
     bad = []
     for host in hosts:
         parsed = _recognise(host, known) if known else None
         if parsed is None:
-            read = _read(host)
+            read = _read(host, 0 if portless else 1)
             if isinstance(read, BadInstance):
                 bad.append(read)
                 continue
@@ -109,10 +114,10 @@ def parse_hosts(hosts: Iterable[Any], known: Mapping[InstanceKey, Instance] = Ma
     return Hosts(instances=tuple([found[key] for key in sorted(found)]), bad=tuple(bad))
 
 
-def _read(host: Any) -> Instance | BadInstance:
+def _read(host: Any, lowest_port: int) -> Instance | BadInstance:
     """As `parse_instance`; an exception costs this instance."""
     try:
-        return parse_instance(host)
+        return parse_instance(host, lowest_port)
     except Exception as error:  # noqa: BLE001 - a server may say anything
         return BadInstance(reason="internal_fault", detail=f"{type(error).__name__}: {error!s:.200}", host=host)
 
@@ -135,14 +140,14 @@ def _recognise(host: Any, known: Mapping[InstanceKey, Instance]) -> Instance | N
     return None
 
 
-def parse_instance(host: Any) -> Instance | BadInstance:
+def parse_instance(host: Any, lowest_port: int = 1) -> Instance | BadInstance:
     """One instance of a `hosts` list, or why it can't be used."""
     if not isinstance(host, dict):
         return BadInstance(reason="not_an_object", detail=shown(host), host=host)
     ip, port, weight = host.get("ip"), host.get("port"), host.get("weight", 1.0)
     if not isinstance(ip, str) or not ip.strip() or not ip.isprintable() or len(ip) > _MAX_ADDRESS:
         return _bad("bad_ip", host)
-    if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
+    if not isinstance(port, int) or isinstance(port, bool) or not lowest_port <= port <= 65535:
         return _bad("bad_port", host)
     if not isinstance(weight, int | float) or not 0 <= weight <= sys.float_info.max:
         return _bad("bad_weight", host)

@@ -40,17 +40,21 @@ def test_the_port_is_the_most_frequent_one(ports: list[int], number: int) -> Non
 
 def test_metadata_names_port_and_protocol() -> None:
     """A known protocol renames the port in every endpoint, also of instances that say nothing."""
-    entry = convert([make(metadata={"protocol": "grpc", "service-port": "80"}), make("10.0.0.2")])
+    named = {"protocol": "grpc", "service-port": "80"}
+    entry = convert([make(metadata=named), make("10.0.0.3", enabled=False), make("10.0.0.2", metadata=named)])
     assert [(p.number, p.protocol, p.name) for p in entry.ports] == [(80, "GRPC", "grpc")]
     assert [dict(endpoint.ports) for endpoint in entry.endpoints] == [{"grpc": 8080}, {"grpc": 8080}]
 
 
 @pytest.mark.parametrize(
     ("named", "protocol"),
-    [("dubbo", "TCP"), ("rest", "HTTP"), ("tri", "GRPC"), ("GRPC", "GRPC"), ("smtp", "HTTP"), ("", "HTTP")],
+    [("dubbo", "TCP"), ("rest", "HTTP"), ("tri", "GRPC"), ("GRPC", "GRPC"), ("smtp", "TCP"), ("", "HTTP")],
 )
 def test_protocols_istio_does_not_know(named: str, protocol: str) -> None:
-    """Aliases for what is common, the setting's protocol for the rest: never a name that istiod rejects."""
+    """Aliases for what is common, TCP for the rest: of what is named and unknown nothing says that it is HTTP.
+
+    Read as HTTP, as it was before, a proxy waits for requests that a mail or database client never sends.
+    """
     assert convert([make(metadata={"protocol": named})]).ports[0].protocol == protocol
 
 

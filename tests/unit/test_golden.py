@@ -52,6 +52,12 @@ spec: {hosts: [orders], http: [{route: [{destination: {host: orders, subset: v1}
 SINCE_2 = {
     ServiceKey("DEFAULT_GROUP", "odd-port"): (make(metadata={"service-port": "0000655359"}),),
     ServiceKey("DEFAULT_GROUP", "padded-port"): (make(metadata={"service-port": "00080"}),),
+    ServiceKey("DEFAULT_GROUP", "several-ports"): (
+        make(metadata={"gRPC_port": "9090"}),
+        make("10.0.0.2", 20880, metadata={"dubbo.endpoints": '[{"port":20880,"protocol":"dubbo"}]'}),
+        make("10.0.0.3", metadata={"gRPC_port": "9091"}),
+    ),
+    ServiceKey("DEFAULT_GROUP", "unknown-protocol"): (make(metadata={"protocol": "thrift"}),),
 }
 """What the second revision reads otherwise, and what it does not."""
 

@@ -103,10 +103,10 @@ def test_a_field_that_is_nested_without_end_costs_its_instance(field: str) -> No
 def test_a_fault_of_ours_costs_the_instance(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever reading one raises, the others are read."""
 
-    def faulty(host: Any) -> Instance | BadInstance:
+    def faulty(host: Any, lowest_port: int) -> Instance | BadInstance:
         if host["ip"] == "10.0.0.1":
             raise MemoryError
-        return parse_instance(host)
+        return parse_instance(host, lowest_port)
 
     monkeypatch.setattr("producers.nacos.service_info.parse_instance", faulty)
     parsed = parse_service_info(info(HOST, {**HOST, "ip": "10.0.0.2"}))

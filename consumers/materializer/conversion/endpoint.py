@@ -18,12 +18,19 @@ from consumers.materializer.conversion.folded_instance import (
     frame,
     length_of,
 )
-from consumers.settings import ISTIO_PROTOCOLS
+from consumers.materializer.conversion.stated_ports import (
+    FRAMEWORK_KEYS,
+    MAX_PORT,
+    NOTHING_STATED,
+    Stated,
+    ports_of,
+    stated,
+)
 from schemas.digests import instance_digest, text_of_metadata
 from schemas.varint import varint
 
 if TYPE_CHECKING:
-    from consumers.materializer.conversion.folded_instance import PortNames
+    from consumers.materializer.conversion.folded_instance import FurtherPort, PortNames
     from consumers.settings import ConversionSettings
     from schemas.events import Datacenter, Instance
 
@@ -33,9 +40,7 @@ MAX_WEIGHT = 1_000_000
 _MAX_DESCRIBED = 16_384
 _MAX_REMEMBERED = 2048
 """Characters of metadata; longer ones are converted each time, so that a listener can't fill the memory."""
-_MAX_PORT = 65535
-_MAX_PORT_DIGITS = 10
-"""Five of a port, and as many zeros before it."""
+_NO_PORTS: tuple[FurtherPort, ...] = ()
 _new = tuple.__new__  # a third of what the constructor of a named tuple takes
 _LABEL_NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,61})?[A-Za-z0-9]\Z")
 _LABEL_VALUE = re.compile(r"(?:(?:[A-Za-z0-9][A-Za-z0-9._-]{0,61})?[A-Za-z0-9])?\Z")
@@ -54,8 +59,7 @@ class _Described(NamedTuple):
     labels: bytes
     place: bytes
     """Network and locality."""
-    protocol: str
-    logical_port: int
+    said: Stated
     text: str
     """As the instance's hash takes it in."""
 
@@ -68,6 +72,9 @@ class EndpointConverter:
         known = settings.datacenters.get(datacenter)
         self._locality, self._network = ("", "") if known is None else (known.locality, known.network)
         self._described: dict[tuple[object, ...], _Described] = {}
+        self._telling_keys = settings.endpoint_keys | FRAMEWORK_KEYS
+        self._aliases = {name.lower(): protocol for name, protocol in settings.protocol_aliases.items()}
+        self._default = settings.protocol
 
     def convert(self, instance: Instance, names: PortNames) -> FoldedInstance:
         """The instance as the fold keeps it; `names` is what the service calls its ports.
@@ -80,7 +87,11 @@ class EndpointConverter:
         described = self._described.get(known_as)
         if described is None:
             described = self._describe(known_as, cluster, metadata)
-        labels, place, protocol, logical_port, text = described
+        labels, place, said, text = described
+        if said is NOTHING_STATED:
+            protocol, further = self._default, _NO_PORTS
+        else:
+            protocol, further = ports_of(said, port, self._default)
         address, flags = _address(ip)
         weight_field, has_weight = _weigh(weight)
         if not has_weight:
@@ -90,26 +101,27 @@ class EndpointConverter:
         if healthy:
             flags |= HEALTHY
         # As protobuf would write it, in a third of the time: most of this is equal from instance to instance.
-        body = b"".join((address, _ports_field(names.main, port), labels, place, weight_field))
+        ports = _ports_field(names.main, port)
+        if further and names.further:
+            ports = _all_ports_field(names, port, further)
+        body = b"".join((address, ports, labels, place, weight_field))
         endpoint = frame(body)
         digest = instance_digest(instance, text)
-        return _new(FoldedInstance, (digest, endpoint, flags, port, protocol, logical_port, ()))
+        return _new(FoldedInstance, (digest, endpoint, flags, port, protocol, said.logical_port, further))
 
     def _describe(self, known_as: tuple[object, ...], cluster: str, metadata: dict[str, str]) -> _Described:
         settings = self._settings
-        network, locality, protocol, logical_port = self._network, self._locality, "", 0
-        if not settings.endpoint_keys.isdisjoint(metadata):
+        network, locality, said = self._network, self._locality, NOTHING_STATED
+        if not self._telling_keys.isdisjoint(metadata):
             network = _value(metadata, settings.network_key) or network
             locality = _locality(settings, metadata) or locality
-            protocol = _protocol(settings, metadata)
-            logical_port = _logical_port(metadata.get(settings.port_key, ""))
+            said = stated(metadata, settings.protocol_key, settings.port_key, self._aliases)
         text = text_of_metadata(metadata)
         described = _Described(
             labels=_label_fields(cluster, metadata),
             place=(_text_field(0x22, network) if network else b"")
             + (_text_field(0x2A, locality) if locality else b""),
-            protocol=protocol,
-            logical_port=logical_port,
+            said=NOTHING_STATED if said == NOTHING_STATED else said,
             text=text,
         )
         if len(text) > _MAX_REMEMBERED:
@@ -128,10 +140,22 @@ def _text_field(tag: int, text: str) -> bytes:
 
 @lru_cache(maxsize=65536)
 def _ports_field(port_name: str, port: int) -> bytes:
-    if not 1 <= port <= _MAX_PORT:
+    if not 1 <= port <= MAX_PORT:
         raise BadInstanceError("port", f"{port} is none")
-    entry = _text_field(0x0A, port_name) + b"\x10" + varint(port)
+    return _port_field(port_name, port)
+
+
+def _port_field(name: str, port: int) -> bytes:
+    entry = _text_field(0x0A, name) + b"\x10" + varint(port)
     return b"\x12" + length_of(entry) + entry
+
+
+@lru_cache(maxsize=4096)
+def _all_ports_field(names: PortNames, port: int, further: tuple[FurtherPort, ...]) -> bytes:
+    """The ports that the instance has of those that the service names, in the order of their names."""
+    numbers = {one.key: one.number for one in further}
+    ports = {names.main: port} | {name: numbers[key] for key, name in names.further if key in numbers}
+    return b"".join(_port_field(name, number) for name, number in sorted(ports.items()))
 
 
 def _label_field(key: str, value: str) -> bytes | None:
@@ -190,19 +214,3 @@ def _locality(settings: ConversionSettings, metadata: dict[str, str]) -> str:
 def _value(metadata: dict[str, str], key: str) -> str:
     value = metadata.get(key, "")
     return value if value and _LOCALITY_PART.match(value) else ""
-
-
-def _protocol(settings: ConversionSettings, metadata: dict[str, str]) -> str:
-    named = metadata.get(settings.protocol_key, "")
-    if not named:
-        return ""
-    protocol = settings.protocol_aliases.get(named.lower(), named).upper()
-    return protocol if protocol in ISTIO_PROTOCOLS else ""
-
-
-def _logical_port(named: str) -> int:
-    """The port that metadata names, or 0; some zeros before it are read over."""
-    if not named.isascii() or not named.isdigit() or len(named) > _MAX_PORT_DIGITS:
-        return 0
-    port = int(named)
-    return port if 1 <= port <= _MAX_PORT else 0

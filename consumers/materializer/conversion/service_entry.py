@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING
 
 from consumers.materializer.conversion import SERVICE_ENTRIES, SERVICE_ENTRY_TYPE_URL
 from consumers.materializer.conversion.folded_instance import NAMED
@@ -17,39 +16,9 @@ if TYPE_CHECKING:
 
     from consumers.materializer.conversion.config_item import ConfigResource
     from consumers.materializer.conversion.folded_instance import FoldedInstance
+    from consumers.materializer.conversion.head import Head
     from consumers.materializer.conversion.names import ServiceName
-    from consumers.settings import ConversionSettings
     from schemas.events import Datacenter, Namespace
-
-
-_T = TypeVar("_T", int, str)
-
-
-class LogicalPort(NamedTuple):
-    """The one port of a ServiceEntry; every endpoint maps it to its own."""
-
-    number: int
-    protocol: str
-
-    @property
-    def name(self) -> str:
-        """What endpoints call it."""
-        return self.protocol.lower()
-
-
-def logical_port(settings: ConversionSettings, instances: Iterable[FoldedInstance]) -> LogicalPort:
-    """Number and protocol as metadata or settings say, else the most frequent port; ties: the smallest."""
-    known = list(instances)
-    named_ports = [instance.logical_port for instance in known if instance.logical_port]
-    return LogicalPort(
-        number=_most_frequent(named_ports or [instance.port for instance in known], 0),
-        protocol=_most_frequent([i.protocol for i in known if i.protocol], settings.protocol),
-    )
-
-
-def agreed_port(settings: ConversionSettings, port: int, protocol: str, logical: int) -> LogicalPort:
-    """As `logical_port`, where all instances say the same."""
-    return LogicalPort(logical or port, protocol or settings.protocol)
 
 
 def encode_part(datacenter: Datacenter, endpoints: Iterable[bytes]) -> Part:
@@ -59,11 +28,11 @@ def encode_part(datacenter: Datacenter, endpoints: Iterable[bytes]) -> Part:
 
 
 def encode_record(
-    namespace: Namespace, name: ServiceName, port: LogicalPort, parts: tuple[Part, ...], *, named: bool
+    namespace: Namespace, name: ServiceName, head: Head, parts: tuple[Part, ...], *, named: bool
 ) -> ResourceRecord:
     """The resource record of a service; `named` says that an address is a host name."""
-    head = _encode_head(name.host, port, named=named)
-    return record_of(namespace, SERVICE_ENTRIES, name.resource, SERVICE_ENTRY_TYPE_URL, {}, {}, head, parts)
+    encoded = _encode_head(name.host, head, named=named)
+    return record_of(namespace, SERVICE_ENTRIES, name.resource, SERVICE_ENTRY_TYPE_URL, {}, {}, encoded, parts)
 
 
 def encode_stated(namespace: Namespace, stated: ConfigResource) -> ResourceRecord:
@@ -103,10 +72,10 @@ def record_of(
 
 
 @lru_cache(maxsize=100_000)
-def _encode_head(host: str, port: LogicalPort, *, named: bool) -> bytes:
+def _encode_head(host: str, head: Head, *, named: bool) -> bytes:
     return ServiceEntry(
         hosts=[host],
-        ports=[ServicePort(number=port.number, protocol=port.protocol, name=port.name)],
+        ports=[ServicePort(number=port.number, protocol=port.protocol, name=port.name) for port in head.ports],
         location=ServiceEntry.MESH_INTERNAL,
         resolution=ServiceEntry.DNS if named else ServiceEntry.STATIC,
     ).SerializeToString(deterministic=True)
@@ -115,12 +84,3 @@ def _encode_head(host: str, port: LogicalPort, *, named: bool) -> bytes:
 def is_named(instances: Iterable[FoldedInstance]) -> bool:
     """Whether any of the listed addresses is a host name."""
     return any(instance.flags & NAMED for instance in instances)
-
-
-def _most_frequent(values: list[_T], default: _T) -> _T:
-    if not values:
-        return default
-    if values.count(values[0]) == len(values):  # nearly always, and far cheaper than counting each
-        return values[0]
-    counts = Counter(values)
-    return min(counts, key=lambda value: (-counts[value], value))
