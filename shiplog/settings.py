@@ -17,6 +17,7 @@ from runtime.settings import (
     load_settings,
 )
 from schemas.schema_registry import HttpSchemaRegistry
+from shiplog.waiting import tell_where_kafka_is_awaited
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,12 +45,14 @@ class Settings(ShiplogSettings):
 def read_command_settings(path: Path | None) -> Settings:
     """As `read_settings`, for a command that says itself, and once, what is wrong with Kafka.
 
-    librdkafka would tell of each attempt to connect, forty a second; who sets `kafka.log_level` hears it.
+    librdkafka would tell of each attempt to connect, forty a second; who sets `kafka.log_level` hears it. That the
+    command waits for Kafka is told after 2 s, on stderr.
     """
     settings = read_settings(path)
-    if "log_level" in settings.kafka.model_fields_set:
-        return settings
-    return settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"log_level": 2})})
+    if "log_level" not in settings.kafka.model_fields_set:
+        settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"log_level": 2})})
+    tell_where_kafka_is_awaited(settings.kafka)
+    return settings
 
 
 def read_settings(path: Path | None) -> Settings:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
+_MOST_REBUILDS = 2
+"""Each folds a partition's log anew, with all that this takes of memory, beside the fold that goes on."""
+
 
 class Deciding:
     """The queues of a process's partitions. Belongs to the engine's thread; rebuilding has its own."""
@@ -52,6 +55,7 @@ class Deciding:
         self._guard = guard
         self._supervisor = supervisor
         self._queues: dict[int, DecisionQueue] = {}
+        self._rebuilds: list[Rebuilding] = []
 
     def begin(self, number: int) -> None:
         """The partition is ours; nothing waits."""
@@ -136,8 +140,15 @@ class Deciding:
             at=time.time_ns() // 1000,
         )
 
-    def _rebuilder(self, number: int) -> Callable[[Namespace, Pin], Rebuilding]:
-        return lambda namespace, pin: Rebuilding(
+    def _rebuilder(self, number: int) -> Callable[[Namespace, Pin], Rebuilding | None]:
+        return lambda namespace, pin: self._rebuild(number, namespace, pin)
+
+    def _rebuild(self, number: int, namespace: Namespace, pin: Pin) -> Rebuilding | None:
+        """Begins to rebuild, unless as many are being rebuilt as may be."""
+        self._rebuilds = [one for one in self._rebuilds if one.is_running]
+        if len(self._rebuilds) >= _MOST_REBUILDS:
+            return None
+        begun = Rebuilding(
             self._kafka,
             self._codecs,
             self._conversion,
@@ -147,3 +158,5 @@ class Deciding:
             namespace=namespace,
             version=pin.version,
         )
+        self._rebuilds.append(begun)
+        return begun

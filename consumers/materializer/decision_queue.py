@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     Records = Mapping[tuple[str, str], ResourceRecord]
 
 
+_SUPERSEDED = "another decision came before it was rebuilt"
+
+
 class Rebuild(Protocol):
     """What is being rebuilt; see `Rebuilding`."""
 
@@ -53,9 +56,12 @@ class Refuse:
 
 @dataclass(slots=True)
 class DecisionQueue:
-    """`rebuild` begins to rebuild what a pin asks for; it answers with something that has a `result` some day."""
+    """`rebuild` begins to rebuild what a pin asks for, and answers with something that has a `result` some day.
 
-    rebuild: Callable[[Namespace, Pin], Rebuild]
+    It answers None while there is no room for another one, and is asked again at the next `take`.
+    """
+
+    rebuild: Callable[[Namespace, Pin], Rebuild | None]
     _waiting: dict[int, ControlEvent] = field(default_factory=dict)
     _rebuilding: dict[Namespace, tuple[int, Rebuild]] = field(default_factory=dict)
 
@@ -119,16 +125,22 @@ class DecisionQueue:
             return found
         if (reason := refusal(offset, event)) is not None:
             return Refuse(offset=offset, event=event, reason=reason)
-        if isinstance(event.body, Pin):
-            self._rebuilding[event.namespace] = (offset, self.rebuild(event.namespace, event.body))
-            return None
-        return CarryOut(offset=offset, event=event)
+        if not isinstance(event.body, Pin):
+            return CarryOut(offset=offset, event=event)
+        if self._is_superseded(offset, event):
+            return Refuse(offset=offset, event=event, reason=_SUPERSEDED)
+        if (begins := self.rebuild(event.namespace, event.body)) is not None:
+            self._rebuilding[event.namespace] = (offset, begins)
+        return None
+
+    def _is_superseded(self, offset: int, event: ControlEvent) -> bool:
+        later = (one for at, one in self._waiting.items() if at > offset and one.namespace == event.namespace)
+        return any(isinstance(one.body, Pin | Unpin) for one in later)
 
     def _rebuilt(self, offset: int, event: ControlEvent, rebuild: Rebuild) -> CarryOut | Refuse | None:
-        later = (one for at, one in self._waiting.items() if at > offset and one.namespace == event.namespace)
-        if any(isinstance(one.body, Pin | Unpin) for one in later):
+        if self._is_superseded(offset, event):
             rebuild.abandon()
-            return Refuse(offset=offset, event=event, reason="another decision came before it was rebuilt")
+            return Refuse(offset=offset, event=event, reason=_SUPERSEDED)
         match rebuild.result:
             case None:
                 return None

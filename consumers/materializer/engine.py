@@ -49,6 +49,8 @@ _log = structlog.get_logger()
 
 _POLL_S = 0.2
 _REPORT_S = 1.0
+_SHARE_OF_POLL = 0.25
+"""Of the time between two polls, for folding a batch; what it leads to is written after that."""
 _SILENCE_S = 5.0
 """The end of a partition is told once, and was once not told at all: a recovery asks again after so long."""
 
@@ -82,6 +84,7 @@ class Engine:
         self._watch = watch
         self._partitions: dict[int, MaterializedPartition] = {}
         self._deciding = Deciding(kafka, codecs, conversion, settings.guard, supervisor)
+        self._longest_fold_s = settings.max_poll_s * _SHARE_OF_POLL
         self._committed_at = self._heard_at = time.monotonic()
         self._assignments = 0
         self._lost = False
@@ -231,17 +234,19 @@ class Engine:
         if not recovering or time.monotonic() - self._heard_at < _SILENCE_S:
             return
         _log.warning("recovery_silent", partitions=[partition.number for partition in recovering])
+        self._read_from(self._positions())
+
+    def _positions(self) -> list[TopicPartition]:
+        """Where reading goes on, behind what is folded."""
         positions = {
             (topic, partition.number): offset
             for partition in self._partitions.values()
             for topic, offset in partition.next_offsets.items()
         }
-        self._read_from(
-            [
-                TopicPartition(tp.topic, tp.partition, positions.get((tp.topic, tp.partition), tp.offset))
-                for tp in self._read
-            ]
-        )
+        return [
+            TopicPartition(tp.topic, tp.partition, positions.get((tp.topic, tp.partition), tp.offset))
+            for tp in self._read
+        ]
 
     def _revoked(self, _: Consumer, revoked: list[TopicPartition]) -> None:
         self._starts, self._read = [], []
@@ -255,10 +260,17 @@ class Engine:
         self._lost = True
 
     def _fold(self, messages: list[Message]) -> list[Quarantined]:
-        """Folds the records in; what of them can't be used comes back."""
+        """Folds the records in; what of them can't be used comes back.
+
+        A batch that takes long is cut, and what is left of it read again: only who polls stays a member.
+        """
         quarantined: list[Quarantined] = []
-        records = 0
+        records, until = 0, time.monotonic() + self._longest_fold_s
         for message in messages:
+            if records and time.monotonic() > until:
+                _log.warning("batch_cut", records=records, of=len(messages))
+                self._read_from(self._positions())
+                break
             error = message.error()
             topic, number, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
             partition = self._partitions.get(number)

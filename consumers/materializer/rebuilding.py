@@ -59,6 +59,11 @@ class Rebuilding:
         self._thread = supervisor.thread("rebuild", self._run)
         self._thread.start()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it takes memory and time; an abandoned one does so for a moment longer."""
+        return self._thread.is_alive()
+
     def abandon(self) -> None:
         """It is no longer wanted."""
         self._abandoned.set()

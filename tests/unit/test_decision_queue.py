@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from consumers.errors import NotRebuiltError
+from consumers.materializer import deciding
 from consumers.materializer.decision_queue import CarryOut, DecisionQueue, Refuse
+from consumers.settings import ConversionSettings, GuardSettings
+from runtime.settings import KafkaSettings
+from runtime.supervision import Supervisor
+from schemas.avro_codec import codecs
 from schemas.control import ControlEvent, Freeze, Pin, Unfreeze, Unpin
 from schemas.events import Namespace
 
 if TYPE_CHECKING:
+    import pytest
+
     from schemas.control import ControlBody
 
 PIN = Pin(version={"t": 1})
@@ -34,8 +42,11 @@ class Desk:
         self.rebuilds: list[Rebuild] = []
         self.queue = DecisionQueue(self._rebuild)
         self.offset = 0
+        self.is_full = False
 
-    def _rebuild(self, *_: object) -> Rebuild:
+    def _rebuild(self, *_: object) -> Rebuild | None:
+        if self.is_full:
+            return None
         self.rebuilds.append(Rebuild())
         return self.rebuilds[-1]
 
@@ -124,3 +135,44 @@ def test_a_partition_that_is_given_up_gives_up_its_rebuilds() -> None:
     assert desk.taken() == []
     desk.queue.abandon()
     assert desk.rebuilds[0].abandoned
+
+
+def test_a_pin_that_finds_no_room_is_begun_later() -> None:
+    """What waits behind it waits on; what supersedes it meanwhile spares the rebuild."""
+    desk = Desk()
+    desk.is_full = True
+    for body, namespace in ((PIN, "a"), (Freeze(), "a"), (PIN, "b")):
+        desk.add(body, namespace)
+    assert desk.taken() == []
+    assert [one["rebuilding"] for one in desk.queue.describe()] == [False] * 3
+    desk.add(Unpin(), "b")
+    assert desk.taken() == [(Refuse, 2), (CarryOut, 3)]
+    desk.is_full = False
+    assert desk.taken() == []
+    desk.rebuilds[0].result = {}
+    assert desk.taken() == [(CarryOut, 0), (CarryOut, 1)]
+
+
+def test_two_versions_are_rebuilt_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all partitions of the process together; an abandoned one counts until it ends."""
+    begun: list[Any] = []
+
+    def rebuilding(*_: object, **what: object) -> Any:
+        begun.append(SimpleNamespace(is_running=True, result=None, abandon=lambda: None, **what))
+        return begun[-1]
+
+    monkeypatch.setattr(deciding, "Rebuilding", rebuilding)
+    desk = deciding.Deciding(KafkaSettings(), codecs(), ConversionSettings(), GuardSettings(), Supervisor())
+    partition: Any = SimpleNamespace(refusal=lambda *_: None, decide=lambda *_: [], take_view_faults=list)
+    partitions = {0: partition, 1: partition}
+    for number in partitions:
+        desk.begin(number)
+        for offset in range(3):
+            event = ControlEvent(namespace=Namespace(f"n{offset}"), author="", reason="", issued_at=0, body=PIN)
+            desk.take(number, offset, codecs().control_event.encode(event))
+    for done in range(6):
+        desk.carry_out(partitions, lambda *_: None)
+        assert len(begun) == min(done + 2, 6)
+        begun[done].result, begun[done].is_running = {}, False
+    desk.carry_out(partitions, lambda *_: None)
+    assert not any(desk.waiting().values())
