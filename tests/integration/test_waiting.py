@@ -10,11 +10,8 @@ from contextlib import ExitStack
 
 COMMANDS = [
     ("topics", "check"),
-    ("topics", "ensure"),
     ("control", "freeze", "-n", "x", "-r", "a test"),
-    ("control", "list"),
     ("audit", "at", "-n", "x", "-t", "now"),
-    ("audit", "verify", "--all"),
 ]
 
 
