@@ -70,7 +70,7 @@ def _event(body: RegistryBody) -> int:
 
 def _manifest() -> int:
     change = Change(
-        kind=ChangeKind.CHANGED, collection=ENTRIES, name="orders/checkout-service.DEFAULT-GROUP.orders"
+        kind=ChangeKind.CHANGED, collection=ENTRIES, name="orders/checkout-service.default-group.orders"
     )
     manifest = Manifest(
         namespace=Namespace("orders"),

@@ -31,11 +31,11 @@ def make_record(namespace: Namespace, number: int, endpoints: int, revision: int
         one.labels["cluster"] = "DEFAULT"
     body = entry.SerializeToString(deterministic=True)
     part = Part(datacenter=Datacenter("dc1"), digest=content_digest(body), body=body)
-    head = ServiceEntry(hosts=[f"svc-{number}.DEFAULT-GROUP.{namespace}.nacos"]).SerializeToString()
+    head = ServiceEntry(hosts=[f"svc-{number}.default-group.{namespace}.nacos"]).SerializeToString()
     return ResourceRecord(
         namespace=namespace,
         collection=SERVICE_ENTRIES,
-        name=f"{namespace}/svc-{number}.DEFAULT-GROUP.{namespace}",
+        name=f"{namespace}/svc-{number}.default-group.{namespace}",
         version=resource_version(
             type_url=SERVICE_ENTRY_TYPE_URL, labels={}, annotations={}, head=head, parts=(part,)
         ),

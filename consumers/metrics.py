@@ -51,6 +51,9 @@ FAULTED = Gauge(
     "shiplog_materializer_faulted_resources", "Resources that a fault of shiplog keeps at their last good content."
 )
 CONFLICTS = Gauge("shiplog_materializer_conflicts", "Resources that several want to state.")
+RIVALS = Gauge(
+    "shiplog_materializer_name_rivals", "Resources' names and hosts that several services of a namespace want."
+)
 SUSPECT = Gauge(
     "shiplog_materializer_suspect_namespaces", "Namespaces with a hole in their events, in each datacenter."
 )

@@ -114,6 +114,8 @@ class Manifest:
     fold of each event topic has to begin to arrive at this snapshot, and `folded_to` where it had got to.
     `withheld` maps `collection name` of each resource whose present content can't be written to the version that
     is published instead, empty where none is; `oversized` names those of them that are too large.
+    `claims` says since when services are there that want one name (see `fold_state.claim_name`), in microseconds
+    (UTC): who came first has it, and a fold that begins at a later keyframe does not know.
     """
 
     namespace: Namespace
@@ -137,6 +139,7 @@ class Manifest:
     folded_to: dict[str, int] = field(default_factory=dict)
     oversized: tuple[str, ...] = ()
     withheld: dict[str, str] = field(default_factory=dict)
+    claims: dict[str, int] = field(default_factory=dict)
 
 
 class DeliveryKind(StrEnum):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from consumers.audit.verdict import Verdict
+from consumers.materializer.claimed_names import MAX_CLAIMS
 from consumers.materializer.conversion import REVISION, converter_name
 from consumers.materializer.decisions import pin_of, stands, without_releases
 from consumers.materializer.fold import Fold
@@ -66,6 +67,7 @@ class _Followed:
     decisions: tuple[Decision, ...] | None = None
     version: dict[str, int] | None = None
     digest: str = ""
+    claims: dict[str, int] = field(default_factory=dict)
     unproven: set[str] = field(default_factory=set)
     """Resources that stand at an earlier content, from before what was read."""
 
@@ -123,6 +125,8 @@ class Verification:
         followed.decisions = in_force
         if expected is None:
             return Finding(manifest, Verdict.UNVERIFIABLE, "what it is made of begins before what was read")
+        if expected != manifest.digest and len(manifest.claims) >= MAX_CLAIMS:
+            return Finding(manifest, Verdict.UNVERIFIABLE, "more services want one name than it tells of")
         unknown = sorted(followed.unproven) or (manifest.oversized if expected != manifest.digest else ())
         if unknown:
             return Finding(manifest, Verdict.UNVERIFIABLE, f"stands at earlier content: {unknown[0]}")
@@ -147,6 +151,10 @@ class Verification:
             return None
         state.decisions[name] = in_force
         changes = state.changes[name]
+        if manifest.claims != followed.claims:
+            # A fold that began at an older keyframe knows better since when they are there, and the history not.
+            changes.dirty.services |= state.adopt_claims(name, manifest.claims)
+            followed.claims = manifest.claims
         if followed.decisions == in_force:
             update = followed.view.update(state, changes.dirty, _OCCASION)
         else:

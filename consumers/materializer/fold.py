@@ -106,7 +106,7 @@ class Fold:
         self._longest_step_us = inf if revision == FIRST_REVISION else LONGEST_STEP_US
         self._touched = Touched()
         self.faults: list[Fault] = []
-        self.state = PartitionState(converter_of(revision))
+        self.state = PartitionState(converter_of(revision), revision)
         self._services = ServiceEvents(default_names(settings), self.faults)
         self.decider = Decider(self.state)
 
@@ -243,7 +243,8 @@ class Fold:
             case SyncStarted():
                 namespace.gone = False
                 namespace.sync = Sync(
-                    beginning=Keyframe(offset, datacenter.guard.clock, not datacenter.guard.holds)
+                    beginning=Keyframe(offset, datacenter.guard.clock, not datacenter.guard.holds),
+                    observed_at=event.observed_at,
                 )
             case SyncCompleted():
                 outcome = self._complete(event, datacenter, namespace, body, touched)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from consumers.materializer.conversion import REVISION
 from consumers.materializer.decisions import excluded, stands
 from consumers.materializer.guard import Place, Scope
 from schemas.control import Release
 from schemas.events import Datacenter, Link
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
     from consumers.materializer.converters import Converter, Endpoints
@@ -56,9 +58,13 @@ class Touched:
 
 @dataclass(slots=True, kw_only=True)
 class Sync:
-    """A keyframe that is being read; `is_faulty` once anything of it met a fault of ours."""
+    """A keyframe that is being read; `is_faulty` once anything of it met a fault of ours.
+
+    `observed_at` is the time of its first event, in microseconds (UTC).
+    """
 
     beginning: Keyframe
+    observed_at: int = 0
     is_faulty: bool = False
     states: int = 0
     services: set[ServiceKey] = field(default_factory=set)
@@ -134,9 +140,10 @@ class NamespaceChanges:
 
 @dataclass(slots=True)
 class PartitionState:
-    """The whole state of a partition's fold; `converter` is the revision of the conversion that it is made for."""
+    """The whole state of a partition's fold; `converter` is that of the `revision` that it is made for."""
 
     converter: Converter
+    revision: str = REVISION
     datacenters: dict[Datacenter, DatacenterState] = field(default_factory=dict)
     changes: dict[Namespace, NamespaceChanges] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)
@@ -232,6 +239,25 @@ class PartitionState:
         guard = self.datacenters[datacenter].guard
         return guard.held(Place(namespace, key)) if guard.holds else {}
 
+    def since(self, namespace: Namespace, key: ServiceKey) -> dict[Datacenter, int]:
+        """Since when a service is there, by datacenter: excluded ones too, so that a decision takes no name."""
+        return {
+            name: service.since
+            for name, here in self.of_namespace(namespace).items()
+            if here.complete and (service := here.services.get(key)) is not None and service.since is not None
+        }
+
+    def adopt_claims(self, namespace: Namespace, claims: Mapping[str, int]) -> set[ServiceKey]:
+        """Since when services are there, as a manifest names it (see `claims`); of which that was not so here."""
+        differing: set[ServiceKey] = set()
+        for name, here in self.of_namespace(namespace).items() if claims else ():
+            for key, service in here.services.items():
+                since = claims.get(claim_name(name, key))
+                if since is not None and service.since not in {None, since}:
+                    service.since = since
+                    differing.add(key)
+        return differing
+
     def of_namespace(self, namespace: Namespace) -> dict[Datacenter, NamespaceState]:
         """The namespace in each datacenter that has it, in the order of their names."""
         return {
@@ -239,3 +265,9 @@ class PartitionState:
             for name in sorted(self.datacenters)
             if namespace in self.datacenters[name].namespaces
         }
+
+
+def claim_name(datacenter: Datacenter, key: ServiceKey) -> str:
+    """How a manifest names a service of a datacenter, in 16 hex digits: it may name many."""
+    text = f"{datacenter}\0{key.group}\0{key.service}"
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

@@ -51,7 +51,8 @@ class Ports(NamedTuple):
 class FoldedService:
     """A service in one datacenter; `part` is its encoded endpoints, None when they have to be encoded.
 
-    `ports` is what all instances say of the port; None where they may differ.
+    `ports` is what all instances say of the port; None where they may differ. `since` is when the first of the
+    instances came that an endpoint can be made of, in microseconds (UTC) of the log; None while there is none.
 
     The counts are kept with each change, so that one instance's change costs one instance's work. A change that
     raises leaves the service as it was.
@@ -64,6 +65,7 @@ class FoldedService:
     part: Part | None = None
     part_is_named: bool = False
     ports: Ports | None = None
+    since: int | None = None
     _unusable: int = 0
     _named: int = 0
     _enabled: int = 0

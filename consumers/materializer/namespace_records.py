@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from consumers.materializer.claimed_names import ClaimedNames
-from consumers.materializer.conversion import SERVICE_ENTRIES
+from consumers.materializer.claimed_names import names_of
+from consumers.materializer.conversion import FIRST_REVISION, REVISION, SERVICE_ENTRIES
 from consumers.materializer.conversion.folded_instance import default_names
 from consumers.materializer.conversion.service_entry import encode_stated
 from consumers.materializer.faults import cut, internal
@@ -18,11 +18,13 @@ from consumers.materializer.fold_state import Touched
 from consumers.materializer.folded_item import Claimant, claimants
 from consumers.materializer.folded_service import FoldedService
 from consumers.materializer.held_service import HeldService
+from consumers.materializer.stated_hosts import StatedHosts
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
+    from consumers.materializer.claimed_names import Names
     from consumers.materializer.conversion.names import ServiceName
     from consumers.materializer.faults import Fault
     from consumers.materializer.fold_state import NamespaceState, PartitionState
@@ -42,9 +44,9 @@ _TOLD = ""
 class NamespaceRecords:
     """Who has which name, and what could not be made.
 
-    `conflicts` names who wants a resource's name, the one that has it first. `faulted` are the resources that
-    could not be made, and why; a service that has no name is called `group@@service` there. `faults` is what was
-    new of that in the last call.
+    `conflicts` names who wants a resource's name or its host, the one that has it first. `faulted` are the
+    resources that could not be made, and why; a service that has no name is called `group@@service` there.
+    `faults` is what was new of that in the last call.
     """
 
     namespace: Namespace
@@ -54,10 +56,23 @@ class NamespaceRecords:
     faults: list[Fault] = field(default_factory=list)
     _failing: dict[ResourceId, Fault] = field(default_factory=dict)
     _to_retry: Touched = field(default_factory=Touched)
-    _names: ClaimedNames = field(init=False)
+    _hosts: StatedHosts = field(default_factory=StatedHosts)
+    _replaced: dict[ServiceKey, ResourceId] = field(default_factory=dict)
+    _state: PartitionState | None = None
+    _names: Names = field(init=False)
 
     def __post_init__(self) -> None:
-        self._names = ClaimedNames(self.settings, self.namespace)
+        self._names = names_of(REVISION, self.settings, self.namespace, self._since)
+
+    @property
+    def claims(self) -> Mapping[str, int]:
+        """Since when those are there who want the same name; see `Manifest.claims`."""
+        return self._names.claims()
+
+    @property
+    def rivals(self) -> dict[str, tuple[ServiceKey, ...]]:
+        """Resources' names and hosts that several services want; the first has it."""
+        return self._names.rivals()
 
     def adopt_faulted(self, resources: Iterable[ResourceId]) -> None:
         """These could not be made before the last restart, and that was told then."""
@@ -66,11 +81,16 @@ class NamespaceRecords:
     def of(self, state: PartitionState, dirty: Touched) -> Records:
         """What may differ, None for what is not there any more; without what can't be made."""
         self.faults, self._failing, self._to_retry = [], {}, Touched()
+        if self._state is not state:
+            self._state = state
+            self._names = names_of(state.revision, self.settings, self.namespace, self._since)
         counted = state.counted(self.namespace)
         stated: dict[ResourceId, list[Claimant]] = {}
         for one in dirty.resources:
             self._look_at_claimants(counted, one, stated)
         uncovered = {name for (kind, name), found in stated.items() if kind == SERVICE_ENTRIES and not found}
+        if state.revision != FIRST_REVISION:
+            uncovered |= self._look_at_hosts(stated)
         records: Records = dict.fromkeys(stated)
         touched = self._join(state, counted, dirty.services | self._names.named(uncovered), records)
         self._prefer_stated(counted, stated, records)
@@ -108,7 +128,7 @@ class NamespaceRecords:
             self._look_at(state, counted, key, None, touched)
         names = self._names.claim(touched)
         for key, error in self._names.failed.items():
-            del touched[key]
+            touched.pop(key, None)
             self._fail_service(key, None, error)
         for key, former in names.items():
             if former is not None:
@@ -116,16 +136,46 @@ class NamespaceRecords:
             if key not in touched:
                 self._look_at(state, counted, key, former, touched)
         for key, services in touched.items():
+            self._note_replaced(key, None)
             if not services:
                 continue
             try:
                 name = self._names.name(key)
+                if stating := self._hosts.stating(name.host):
+                    records[SERVICE_ENTRIES, name.resource] = None
+                    self._note_replaced(key, (SERVICE_ENTRIES, name.resource), stating)
+                    continue
                 records[SERVICE_ENTRIES, name.resource] = state.converter.service_entry(
                     self.settings, self.namespace, name, services
                 )
             except Exception as error:  # noqa: BLE001 - it costs this service
                 self._fail_service(key, names.get(key), error)
         return touched
+
+    def _look_at_hosts(self, stated: dict[ResourceId, list[Claimant]]) -> set[str]:
+        """Notes which hosts these config items state; the hosts of which that may differ."""
+        hosts: set[str] = set()
+        for one, found in stated.items():
+            collection, name = one
+            if collection == SERVICE_ENTRIES:
+                try:
+                    hosts |= self._hosts.put(name, found[0] if found else None)
+                except Exception as error:  # noqa: BLE001 - it costs this resource
+                    self._fail_stated(one, error)
+        return hosts
+
+    def _note_replaced(self, key: ServiceKey, resource: ResourceId | None, stating: tuple[str, ...] = ()) -> None:
+        """A config item states the service's host: the item's entry is the one that there is."""
+        former = self._replaced.pop(key, None)
+        if former is not None:
+            self.conflicts.pop(former, None)
+        if resource is not None:
+            self._replaced[key] = resource
+            self.conflicts[resource] = (*stating, f"service {key.group}@@{key.service}, of the same host")
+
+    def _since(self, key: ServiceKey) -> Mapping[Datacenter, int]:
+        """Since when a service is there, by datacenter."""
+        return {} if self._state is None else self._state.since(self.namespace, key)
 
     def _look_at(
         self,
@@ -177,7 +227,7 @@ class NamespaceRecords:
                 rivals.append("a service of that name")
             if len(rivals) > 1:
                 self.conflicts[one] = tuple(rivals)
-            else:
+            elif one not in self._replaced.values():
                 self.conflicts.pop(one, None)
             if found:
                 try:

@@ -185,6 +185,8 @@ class MaterializedPartition:
         """What brings a namespace that stood published before the fold to the fold's state, if it may be."""
         state = self._fold.state
         view, changes = self._view(namespace), state.changes[namespace]
+        if view.manifest is not None:
+            state.adopt_claims(namespace, view.manifest.claims)
         if state.stands(namespace) or not self._may_publish(view):
             return None
         changes.dirty.clear()
@@ -373,6 +375,14 @@ class MaterializedPartition:
             f"{namespace}: {collection} {name}": rivals
             for namespace, view in self.views.items()
             for (collection, name), rivals in view.conflicts.items()
+        }
+
+    def rivals(self) -> dict[str, tuple[str, ...]]:
+        """Names and hosts that several services want, and which; the first has it."""
+        return {
+            f"{namespace}: {name}": who
+            for namespace, view in self.views.items()
+            for name, who in view.rivals.items()
         }
 
     def oversized(self) -> dict[str, int]:

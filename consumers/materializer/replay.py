@@ -1,7 +1,7 @@
 """A snapshot once more: folds the events that a manifest names, and compares. Pure.
 
-A manifest says where its fold has to begin, how far it had got, which decisions bore on it, and which resources
-stood at an earlier content: that and the log are all it takes.
+A manifest says where its fold has to begin, how far it had got, which decisions bore on it, which resources stood
+at an earlier content, and since when those are there who want one name: that and the log are all it takes.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ class Replay:
 
         The records are without the resources that the manifest withholds: the digest counts them as it names them.
         """
-        view, withheld = self._view, self._manifest.withheld
-        update = view.update_all(self._fold.state, Occasion("replay", converter=self._manifest.converter))
+        view, withheld, state = self._view, self._manifest.withheld, self._fold.state
+        state.adopt_claims(self._manifest.namespace, self._manifest.claims)
+        update = view.update_all(state, Occasion("replay", converter=self._manifest.converter))
         if update is None:
             return "", {}
         view.published(update)

@@ -45,6 +45,7 @@ class Reporting:
     def __init__(self) -> None:
         self._holds: set[str] = set()
         self._conflicts: set[str] = set()
+        self._rivals: set[tuple[str, tuple[str, ...]]] = set()
         self._oversized: set[str] = set()
         self._awaiting: set[str] = set()
         self._strange: set[tuple[int, str]] = set()
@@ -60,6 +61,7 @@ class Reporting:
         """Sets the metrics, logs what is new, and answers with the status."""
         self._report_holds(partitions)
         self._report_conflicts(partitions)
+        self._report_rivals(partitions)
         self._report_oversized(partitions)
         self._report_strange(partitions)
         self._report_jumps(partitions)
@@ -124,6 +126,16 @@ class Reporting:
             _log.warning("conflict: the first has the resource", resource=name, claimants=present[name])
         self._conflicts = set(present)
         metrics.CONFLICTS.set(len(present))
+
+    def _report_rivals(self, partitions: Collection[MaterializedPartition]) -> None:
+        """Names and hosts that several services want: the first has it, the others carry a hash."""
+        present = {
+            one for partition in partitions if not partition.recovering for one in partition.rivals().items()
+        }
+        for name, who in sorted(present - self._rivals)[:_MOST_LINES]:
+            _log.warning("name_wanted_by_several", name=name, has_it=who[0], wanted_by=who[1 : 1 + _MOST_NAMED])
+        self._rivals = present
+        metrics.RIVALS.set(len(present))
 
     def _report_oversized(self, partitions: Collection[MaterializedPartition]) -> None:
         """Resources that Kafka would not take."""
@@ -191,7 +203,7 @@ def namespaces_page(status: Status) -> list[dict[str, Any]]:
 
 
 def namespace_page(status: Status, name: Namespace) -> dict[str, Any]:
-    """`/debug/namespace/NAME`: the manifest, the state of each datacenter, holds, conflicts."""
+    """`/debug/namespace/NAME`: the manifest, the state of each datacenter, holds, conflicts, rivals."""
     one = status.namespaces.get(name)
     if one is None:
         return {"error": f"no namespace {name} here", "namespaces": sorted(status.namespaces)}
@@ -203,6 +215,9 @@ def namespace_page(status: Status, name: Namespace) -> dict[str, Any]:
         "awaited": list(one.awaited),
         "holds": list(one.holds),
         "conflicts": {f"{collection} {resource}": who for (collection, resource), who in one.conflicts.items()},
+        "names_wanted_by_several": {
+            wanted: {"has_it": who[0], "wanted_by": who[1:]} for wanted, who in one.rivals.items()
+        },
         "datacenters": one.datacenters,
         "manifest": None if one.manifest is None else _describe(one.manifest),
     }

@@ -54,6 +54,8 @@ class ServiceEvents:
         transition = service.replace(changes, service.protect_threshold)
         if is_new:
             namespace.services[key] = service
+        if service.has_usable is (service.since is None):
+            _note_presence(event, namespace, service)
         if transition.is_seen:
             service.part = None
             touched.add(key)
@@ -97,6 +99,8 @@ class ServiceEvents:
         transition = service.replace(removals | instances, body.protect_threshold)
         if is_new:
             namespace.services[key] = service
+        if service.has_usable is (service.since is None):
+            _note_presence(event, namespace, service)
         service.part = None
         touched.add(key)
         namespace.faulted.services.discard(key)
@@ -193,3 +197,11 @@ class ServiceEvents:
         for namespace in datacenter.namespaces.values():
             namespace.note_fault()
         return former.places
+
+
+def _note_presence(event: RegistryEvent, namespace: NamespaceState, service: FoldedService) -> None:
+    """Notes since when the service is there; all that a keyframe states came when it began."""
+    if service.has_usable:
+        service.since = event.observed_at if namespace.sync is None else namespace.sync.observed_at
+    else:
+        service.since = None

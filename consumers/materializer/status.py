@@ -23,6 +23,7 @@ class NamespaceStatus(NamedTuple):
     awaited: tuple[Datacenter, ...]
     holds: tuple[str, ...]
     conflicts: dict[ResourceId, tuple[str, ...]]
+    rivals: dict[str, tuple[str, ...]]
     faulted: dict[ResourceId, str]
     datacenters: dict[Datacenter, dict[str, object]]
 
@@ -62,6 +63,7 @@ def namespace_status(
             for hold in there.guard.holds_of(name)
         ),
         conflicts=dict(view.conflicts),
+        rivals=view.rivals,
         faulted=dict(view.faulted),
         datacenters={
             datacenter: {

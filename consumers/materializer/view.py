@@ -100,6 +100,13 @@ class NamespaceView:
         return self._records.conflicts
 
     @property
+    def rivals(self) -> dict[str, tuple[str, ...]]:
+        """Resources' names and hosts that several services want, and which; the first has it."""
+        return {
+            one: tuple(f"{key.group}@@{key.service}" for key in who) for one, who in self._records.rivals.items()
+        }
+
+    @property
     def faulted(self) -> dict[ResourceId, str]:
         """The resources that could not be made, and why."""
         return self._records.faulted
@@ -252,6 +259,7 @@ class NamespaceView:
             folded_to=dict(occasion.folded_to),
             oversized=named(self.oversized),
             withheld=self._withheld(),
+            claims=dict(self._records.claims),
             **counted.counts,
             **circumstances(state, self.namespace),
         )

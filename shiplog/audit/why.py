@@ -10,8 +10,8 @@ from consumers.audit.delivery_log import DeliveryLog
 from consumers.audit.differences import endpoints_of
 from consumers.audit.events import describe_event, is_about
 from consumers.audit.trails import follow
-from consumers.materializer.conversion import SERVICE_ENTRIES
-from consumers.materializer.conversion.names import service_name
+from consumers.materializer.claimed_names import plain_name
+from consumers.materializer.conversion import REVISION, SERVICE_ENTRIES, revision_of
 from schemas.avro_codec import codecs
 from schemas.events import Namespace, ServiceKey
 from shiplog.audit.at import describe
@@ -47,9 +47,10 @@ def why(
     time_ms = moment(time)
     group, _, name = service.rpartition("@@")
     key = ServiceKey(group or _DEFAULT_GROUP, name)
-    resource = service_name(settings.conversion, Namespace(namespace), key).resource
     with open_namespace(settings, namespace) as log:
         published = version_at(log, time_ms)
+        revision = revision_of(published.manifest.converter, settings.conversion, settings.materializer.guard)
+        resource = plain_name(revision or REVISION, settings.conversion, Namespace(namespace), key).resource
         with progress("events folded", log.events_to_read(published)) as each:
             snapshot = log.rebuild(published, each)
         upto = published.manifest.folded_to

@@ -73,8 +73,8 @@ def test_a_peer_of_istios_own_types_decodes_and_drives_ads(
     assert {n: r.metadata.version for n, r in pilot.last.resources.items()} == {
         name: entry["version"] for name, entry in entries.items()
     }
-    changed = entries[f"{namespace}/svc-2.DEFAULT-GROUP.{namespace}"]["body"]
-    assert changed["hosts"] == [f"svc-2.DEFAULT-GROUP.{namespace}.nacos"]
+    changed = entries[f"{namespace}/svc-2.default-group.{namespace}"]["body"]
+    assert changed["hosts"] == [f"svc-2.default-group.{namespace}.nacos"]
     assert changed["endpoints"] == [
         {
             "address": "10.0.2.10",
@@ -83,7 +83,7 @@ def test_a_peer_of_istios_own_types_decodes_and_drives_ads(
             "weight": 100,
         }
     ]
-    (rich,) = entries[f"{namespace}/svc-1.DEFAULT-GROUP.{namespace}"]["body"]["endpoints"]
+    (rich,) = entries[f"{namespace}/svc-1.default-group.{namespace}"]["body"]["endpoints"]
     assert rich["locality"] == "eu/a"
     assert rich["network"] == "n1"
     assert rich["ports"] == {"grpc": 8080}
@@ -98,7 +98,7 @@ def test_a_peer_of_envoys_own_types_drives_delta_ads(
     _, _, gateway = processes.start_all()
     pilot = pilots(gateway.address)
     wait_for(lambda: pilot.last is not None and len(pilot.last.resources) == 20, timeout_s=30, what="all services")
-    name = {number: f"{namespace}/svc-{number}.DEFAULT-GROUP.{namespace}" for number in range(20)}
+    name = {number: f"{namespace}/svc-{number}.default-group.{namespace}" for number in range(20)}
 
     def start(*options: str, pushes: int) -> subprocess.Popen[str]:
         command = [str(peer), "-address", gateway.address, "-delta", "-pushes", str(pushes), *options]

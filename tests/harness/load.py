@@ -118,7 +118,7 @@ def expected_endpoints(namespace: str, hosts: dict[tuple[str, str], list[dict]])
     for (_, service), instances in hosts.items():
         if not instances:
             continue
-        found[f"{namespace}/{service}.DEFAULT-GROUP.{namespace}"] = {
+        found[f"{namespace}/{service}.default-group.{namespace}"] = {
             (
                 host["ip"],
                 host["port"],

@@ -118,7 +118,7 @@ def test_what_nacos_says_never_ends_the_pipeline(
     pilot = pilots(gateway.address)
 
     def wait_for_endpoint(service: str, address: str) -> None:
-        name = f"{namespace}/{service}.DEFAULT-GROUP.{namespace}"
+        name = f"{namespace}/{service}.default-group.{namespace}"
         wait_for(
             lambda: pilot.last is not None and address in str(pilot.endpoints().get(name)),
             timeout_s=30,

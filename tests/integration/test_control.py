@@ -139,7 +139,7 @@ def test_a_released_hold_lets_go_at_once_and_stays_released(
     for process in processes.started:
         process.wait()
     pilot = pilots(gateway.address)
-    name = f"{namespace}/old.DEFAULT-GROUP.{namespace}"
+    name = f"{namespace}/old.default-group.{namespace}"
     wait_for(lambda: len(pilot.endpoints().get(name, ())) == 20, timeout_s=20, what="all endpoints")
     load.state("old", [make_instance(9, 0)])
     wait_for(

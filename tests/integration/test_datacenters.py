@@ -60,7 +60,7 @@ def in_nacos(nacos: NacosServer, namespace: str, load: Load) -> set[tuple[str, s
     """The same, as a Nacos knows them."""
     hosts = nacos.hosts(namespace, [(GROUP, name) for name in load.services])
     return {
-        (f"{namespace}/{service}.DEFAULT-GROUP.{namespace}", host["ip"], host["metadata"]["rev"])
+        (f"{namespace}/{service}.default-group.{namespace}", host["ip"], host["metadata"]["rev"])
         for (_, service), instances in hosts.items()
         for host in instances
         if host["enabled"] and host["healthy"] and host["weight"] > 0

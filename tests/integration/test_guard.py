@@ -62,7 +62,7 @@ def test_a_registry_that_stays_empty_is_held_through_a_restart_until_it_returns(
     wait_for(lambda: materializer.metric(held) == 0, timeout_s=30, what="nothing held")
     assert materializer.metric("shiplog_materializer_holds_ended_total", ending="returned") >= 1
     returned.state("svc-0", [make_instance(0, 9)])
-    name = f"{namespace}/svc-0.DEFAULT-GROUP.{namespace}"
+    name = f"{namespace}/svc-0.default-group.{namespace}"
     wait_for(lambda: "10.0.0.10" in str(pilot.endpoints()[name]), timeout_s=20, what="changes go on")
     assert min(pilot.sizes[while_held:]) >= SERVICES - 2
     assert len(nacos.hosts(namespace, [(GROUP, "svc-0")])[GROUP, "svc-0"]) == 1

@@ -81,7 +81,7 @@ def test_another_listener_takes_over_within_ten_seconds(
     victim.child.kill()
     began = time.monotonic()
     load.state("svc-0", [make_instance(0, 9)])
-    name = f"{namespace}/svc-0.DEFAULT-GROUP.{namespace}"
+    name = f"{namespace}/svc-0.default-group.{namespace}"
     wait_for(lambda: "10.0.0.10" in str(pilot.endpoints()[name]), timeout_s=30, what="the change")
     assert time.monotonic() - began < FAILOVER_S
     assert min(pilot.sizes) == SERVICES

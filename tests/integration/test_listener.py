@@ -98,7 +98,7 @@ def test_services_and_namespaces_that_come_later_are_found(
     pilot = pilots(others[1].address)
     load.state("late", [make_instance(3, 1)])
     wait_for(
-        lambda: f"{load.namespace}/late.DEFAULT-GROUP.{load.namespace}" in pilot.endpoints(),
+        lambda: f"{load.namespace}/late.default-group.{load.namespace}" in pilot.endpoints(),
         timeout_s=10,
         what="the late service",
     )
@@ -107,7 +107,7 @@ def test_services_and_namespaces_that_come_later_are_found(
     second = Load(nacos.url, new)
     second.state("svc-0", [make_instance(1, 1)])
     wait_for(
-        lambda: f"{new}/svc-0.DEFAULT-GROUP.{new}" in pilot.endpoints(), timeout_s=20, what="the new namespace"
+        lambda: f"{new}/svc-0.default-group.{new}" in pilot.endpoints(), timeout_s=20, what="the new namespace"
     )
     assert listener.debug("services")["namespaces"][new]["link"] == "LIVE"
     second.close()
@@ -120,7 +120,7 @@ def test_a_deleted_service_is_gone_once_confirmed_and_may_come_back(
     load.register(3, 1)
     listener, _, gateway = processes.start_all()
     pilot = pilots(gateway.address)
-    name = f"{namespace}/svc-0.DEFAULT-GROUP.{namespace}"
+    name = f"{namespace}/svc-0.default-group.{namespace}"
     wait_for(lambda: name in pilot.endpoints(), timeout_s=20, what="the service")
 
     def is_watched() -> bool:
@@ -172,7 +172,7 @@ def test_a_nacos_that_restarts_empty_takes_nothing_while_its_clients_come_back(
     )
     time.sleep(12)
     returned.state("svc-0", [make_instance(0, 9)])
-    name = f"{namespace}/svc-0.DEFAULT-GROUP.{namespace}"
+    name = f"{namespace}/svc-0.default-group.{namespace}"
     wait_for(lambda: "10.0.0.10" in str(pilot.endpoints()[name]), timeout_s=20, what="changes go on")
     assert pilot.sizes == [SERVICES] * len(pilot.sizes)
     assert len(pilot.versions) == 2, "something changed in between"

@@ -117,7 +117,7 @@ def test_a_poison_record_is_quarantined_and_serving_goes_on(
     producer.flush(10)
     load.state("svc-0", [make_instance(0, 7)])
     wait_for(
-        lambda: "10.0.0.8" in str(pilot.endpoints()[f"{namespace}/svc-0.DEFAULT-GROUP.{namespace}"]),
+        lambda: "10.0.0.8" in str(pilot.endpoints()[f"{namespace}/svc-0.default-group.{namespace}"]),
         timeout_s=20,
         what="the next change",
     )

@@ -113,7 +113,7 @@ def published(kafka: KafkaServer) -> dict[str, set[str]]:
 
 def names(log: WrittenLog) -> set[str]:
     """What its services are called."""
-    return {f"{log.namespace}/{name}.DEFAULT-GROUP.{log.namespace}" for name in log.services}
+    return {f"{log.namespace}/{name}.default-group.{log.namespace}" for name in log.services}
 
 
 def wait_until_published(kafka: KafkaServer, *logs: WrittenLog) -> None:

@@ -88,9 +88,9 @@ def test_up_serves_a_demo_and_ends_on_ctrl_c(started: list[Up], tmp_path: Path) 
     started.append(up)
     addresses = up.wait()
     shown = watch("--address", addresses["gateway"])
-    assert "public/orders.DEFAULT-GROUP.public" in shown
+    assert "public/orders.default-group.public" in shown
     as_json = json.loads(watch("--address", addresses["gateway"], "--protocol", "ads", "-o", "json"))
-    assert {entry["name"] for entry in as_json["added"]} >= {"public/users.DEFAULT-GROUP.public"}
+    assert {entry["name"] for entry in as_json["added"]} >= {"public/users.default-group.public"}
     children = up.children()
     assert len(children) == 6
     began = time.monotonic()

@@ -185,6 +185,6 @@ class Way:
         self.add(state(GOOD, seen(make(weight=1 + self.offset)))[0])
         self.publish()
         record = self.published.get(
-            ("istio/networking/v1alpha3/serviceentries", "public/good.DEFAULT-GROUP.public")
+            ("istio/networking/v1alpha3/serviceentries", "public/good.default-group.public")
         )
         return record is not None and b"10.0.0.1" in record.body()

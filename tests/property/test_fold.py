@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
@@ -27,6 +28,8 @@ from schemas.events import (
 from tests.unit.conversions import PUBLIC, TOPIC, UNGUARDED, Log, seen
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from producers.listener.diff import StatedService
 
 CONVERSION = ConversionSettings()
@@ -94,14 +97,25 @@ class Publisher(Log):
 
 
 def contents(
-    events: list[RegistryEvent], first: int = 0, guard: GuardSettings = UNGUARDED
+    events: list[RegistryEvent],
+    first: int = 0,
+    guard: GuardSettings = UNGUARDED,
+    claims: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[tuple[str, str], str]:
     """Names and versions of the resources after folding these events."""
-    return folded(events, first, guard)[0]
+    return folded(events, first, guard, claims)[0]
+
+
+def claims_of(log: Log) -> Mapping[str, int]:
+    """What a manifest says of who wants one name: a fold that begins later is told of it."""
+    return log.snapshot().manifest.claims if PUBLIC in log.fold.state.changes else {}
 
 
 def folded(
-    events: list[RegistryEvent], first: int, guard: GuardSettings
+    events: list[RegistryEvent],
+    first: int,
+    guard: GuardSettings,
+    claims: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[dict[tuple[str, str], str], tuple[str, ...]]:
     """Names and versions of the resources after folding these events, and the holds."""
     fold = Fold(CONVERSION, guard)
@@ -110,6 +124,7 @@ def folded(
     view = NamespaceView(PUBLIC, CONVERSION)
     if PUBLIC not in fold.state.changes:
         return {}, ()
+    fold.state.adopt_claims(PUBLIC, claims)
     update = view.update_all(fold.state, Occasion("test"))
     if update is None:
         return {}, ()
@@ -128,7 +143,7 @@ def test_folding_from_a_keyframe_is_folding_from_the_beginning(first, between, a
         log.change(key, here)
     start = recovery_offset(log.fold.state, TOPIC, len(log.events))
     assert start > 0
-    assert contents(log.events[start:], start) == contents(log.events)
+    assert contents(log.events[start:], start, claims=claims_of(log)) == contents(log.events)
 
 
 @given(
@@ -154,12 +169,15 @@ def test_with_a_guard_folding_from_an_old_enough_keyframe_is_folding_from_the_be
             log.change(key, here)
         log.lay(log.registry())
     start = recovery_offset(log.fold.state, TOPIC, len(log.events))
-    assert folded(log.events[start:], start, guard) == folded(log.events, 0, guard)
+    assert folded(log.events[start:], start, guard, claims_of(log)) == folded(log.events, 0, guard)
 
 
 @given(first=registries, after=changes)
 def test_the_fold_is_what_was_published(first, after) -> None:
-    """Every delta amounts to what it says, and the outcome is a fresh conversion of the registry."""
+    """Every delta amounts to what it says, and the outcome is a fresh conversion of the registry.
+
+    Of services that want one name the one that came first has it.
+    """
     log = Publisher()
     log.lay(first)
     for key, here in after:
@@ -167,7 +185,7 @@ def test_the_fold_is_what_was_published(first, after) -> None:
         assert log.outcome is Outcome.APPLIED
     fresh = Publisher()
     fresh.lay(log.registry())
-    assert contents(log.events) == contents(fresh.events)
+    assert contents(log.events) == contents(fresh.events, claims=claims_of(log))
 
 
 @given(first=registries, after=changes, cuts=st.sets(st.integers(0, 20)))

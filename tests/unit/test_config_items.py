@@ -313,9 +313,9 @@ def test_an_item_goes_before_a_generated_service_entry_of_its_name() -> None:
     entry = """\
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
-metadata: {name: svc.DEFAULT-GROUP.public}
+metadata: {name: svc.default-group.public}
 spec: {hosts: [written.example], resolution: NONE}
-""".replace("DEFAULT-GROUP", "g")
+""".replace("default-group", "g")
     log = Log()
     key = ServiceKey("g", "svc")
     log.keyframe({key: [make()]})

@@ -13,6 +13,7 @@ from consumers.materializer.conversion.fields import FieldError, fit
 from consumers.materializer.conversion.kinds import KINDS
 from consumers.materializer.conversion.names import istio_namespace
 from consumers.materializer.conversion.safe_yaml import Document, YamlError, read_documents
+from consumers.materializer.revision_1 import names as first_names
 
 if TYPE_CHECKING:
     from consumers.materializer.conversion.kinds import Kind
@@ -62,9 +63,10 @@ def convert_item(
     """
     found: dict[tuple[str, str], ConfigResource] = {}
     finite = revision != FIRST_REVISION
+    home = (istio_namespace if finite else first_names.istio_namespace)(settings, namespace)
     try:
         for document in read_documents(text, finite=finite):
-            resource = _convert(settings, namespace, document, finite=finite)
+            resource = _convert(home, document, finite=finite)
             if (resource.collection, resource.name) in found:
                 raise _bad(document, ("metadata", "name"), f"{resource.name} stands in an earlier document too")
             found[resource.collection, resource.name] = resource
@@ -73,16 +75,14 @@ def convert_item(
     return tuple(found.values())
 
 
-def _convert(
-    settings: ConversionSettings, namespace: Namespace, document: Document, *, finite: bool
-) -> ConfigResource:
+def _convert(default_home: str, document: Document, *, finite: bool) -> ConfigResource:
     whole = document.value
     if not isinstance(whole, dict):
         raise _bad(document, (), "a document must be a map with apiVersion, kind, metadata and spec")
     for key in whole.keys() - {"apiVersion", "kind", "metadata", "spec", "status"}:
         raise _bad(document, (key,), "not a field of a resource")
     kind = _kind(document, whole)
-    name, labels, annotations = _metadata(settings, namespace, document, whole.get("metadata"))
+    name, labels, annotations = _metadata(default_home, document, whole.get("metadata"))
     spec = whole.get("spec") or {}
     try:
         message = ParseDict(fit(kind.descriptor, spec, ("spec",), finite=finite), kind.message())
@@ -106,9 +106,7 @@ def _kind(document: Document, whole: dict[str, Any]) -> Kind:
     return kind
 
 
-def _metadata(
-    settings: ConversionSettings, namespace: Namespace, document: Document, metadata: Any
-) -> tuple[str, dict[str, str], dict[str, str]]:
+def _metadata(default_home: str, document: Document, metadata: Any) -> tuple[str, dict[str, str], dict[str, str]]:
     if not isinstance(metadata, dict):
         raise _bad(document, ("metadata",), "is missing")
     for key in metadata.keys() - _IGNORED_METADATA - {"name", "namespace", "labels", "annotations"}:
@@ -118,7 +116,7 @@ def _metadata(
         raise _bad(document, ("metadata", "name"), f"{name} is no name as Kubernetes has them")
     home = metadata.get("namespace")
     if home is None:
-        home = istio_namespace(settings, namespace)
+        home = default_home
     elif not isinstance(home, str) or not _NAMESPACE.match(home):
         raise _bad(document, ("metadata", "namespace"), f"{home} is no name as Kubernetes has them")
     labels = _texts(document, metadata, "labels")

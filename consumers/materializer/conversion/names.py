@@ -1,7 +1,8 @@
-"""Names that istiod accepts, from names that Nacos allows.
+"""Names that Istio accepts, from names that Nacos allows.
 
-istiod takes letters of either case, digits and `-` in labels of at most 63 characters, 253 in all. Nacos
-allows nearly everything: Dubbo's `providers:com.x.Y:1.0:`, groups such as `X_GROUP`.
+Hosts and names have labels of at most 63 lower-case letters, digits and `-`, 253 characters in all; an Istio
+namespace is one such label. Nacos allows nearly everything: Dubbo's `providers:com.x.Y:1.0:`, groups such as
+`X_GROUP`. Letters become lower case, because routes carry hosts in lower case and clusters as they are written.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ MAX_LABEL = 63
 MAX_NAME = 253
 _FOREIGN = re.compile(r"[^A-Za-z0-9-]+")
 _HASH_DIGITS = 8
+_LOOKS_HASHED = re.compile(rf"-(?=[0-9]*[a-f])[0-9a-f]{{{_HASH_DIGITS}}}\Z")
+"""How a namespace ends that had to be changed; dates (`-20231101`) are no hashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +39,29 @@ class ServiceName:
 
 
 def service_name(
-    settings: ConversionSettings, namespace: Namespace, key: ServiceKey, *, collides: bool = False
+    settings: ConversionSettings, namespace: Namespace, key: ServiceKey, *, attempt: int = 0
 ) -> ServiceName:
-    """The names of a service; with `collides` they carry a short hash of what they were made from."""
+    """The names of a service: the plain ones, or with an `attempt` such that carry a short hash of its identity.
+
+    Each attempt has another hash. Templates are judged by what they give: that is made to fit as a whole.
+    """
+    identity = f"{namespace}@@{key.group}@@{key.service}"
+    salted = f"{identity}#{attempt}" if attempt > 1 else identity
+    service = normalise(key.service)
     parts = {
-        "service": with_hash(normalise(key.service), f"{key.group}@@{key.service}")
-        if collides
-        else normalise(key.service),
+        "service": with_hash(service, salted) if attempt else service,
         "group": normalise(key.group),
         "namespace": normalise_namespace(namespace),
     }
-    identity = f"{namespace}@@{key.group}@@{key.service}"
+
+    def made(template: str) -> str:
+        text = normalise(template.format(**parts))
+        return _as_name(with_hash(text, salted) if attempt and "{service" not in template else text, salted)
+
     return ServiceName(
-        istio_namespace=_fit(settings.istio_namespace.format(**parts), identity, MAX_LABEL),
-        name=_fit(settings.name.format(**parts), identity, MAX_NAME),
-        host=_fit(settings.host.format(**parts), identity, MAX_NAME),
+        istio_namespace=_as_label(settings.istio_namespace.format(**parts | {"service": service}), identity),
+        name=made(settings.name),
+        host=_as_host(made(settings.host)),
     )
 
 
@@ -58,7 +69,7 @@ def istio_namespace(settings: ConversionSettings, namespace: Namespace) -> str:
     """The Istio namespace of what names none: that of the services, where it does not depend on them."""
     label = normalise_namespace(namespace)
     try:
-        return _fit(settings.istio_namespace.format(namespace=label), namespace, MAX_LABEL)
+        return _as_label(settings.istio_namespace.format(namespace=label), namespace)
     except KeyError:
         return label
 
@@ -66,8 +77,7 @@ def istio_namespace(settings: ConversionSettings, namespace: Namespace) -> str:
 def is_canonical(key: ServiceKey) -> bool:
     """Whether the service's names need no changes, Nacos's own default group aside.
 
-    Of services whose names come out alike, a canonical one keeps its name: a newcomer with an odd name
-    can't take the host of a service that always had it.
+    Of services that came at the same time and are called alike, a canonical one goes first.
     """
     return normalise(key.service) == key.service and (
         key.group == "DEFAULT_GROUP" or normalise(key.group) == key.group
@@ -75,8 +85,8 @@ def is_canonical(key: ServiceKey) -> bool:
 
 
 def normalise(text: str) -> str:
-    """The text with other characters as `-`, label by label; long labels end in a short hash."""
-    labels = (_FOREIGN.sub("-", label).strip("-") for label in text.split("."))
+    """The text in lower case, other characters as `-`, label by label; long labels end in a short hash."""
+    labels = (_FOREIGN.sub("-", label).strip("-").lower() for label in text.split("."))
     fitting = [
         label if len(label) <= MAX_LABEL else with_hash(label[: MAX_LABEL - _HASH_DIGITS - 1].rstrip("-"), label)
         for label in labels
@@ -88,11 +98,13 @@ def normalise(text: str) -> str:
 def normalise_namespace(namespace: str) -> str:
     """A namespace's id as one label.
 
-    One that had to be changed always carries a hash: namespaces are folded apart, so that two of them
-    come out alike would be seen by nobody.
+    One that had to be changed always carries a hash, and so does one that looks as if it did: namespaces are
+    folded apart, so that two of them come out alike would be seen by nobody.
     """
     label = normalise(namespace).replace(".", "-")
-    return label if label == namespace else with_hash(label[: MAX_LABEL - _HASH_DIGITS - 1], namespace)
+    if label == namespace and not _LOOKS_HASHED.search(label):
+        return label
+    return _with_lettered_hash(label, namespace)
 
 
 def with_hash(text: str, identity: str) -> str:
@@ -101,12 +113,32 @@ def with_hash(text: str, identity: str) -> str:
     return f"{first[: MAX_LABEL - _HASH_DIGITS - 1].rstrip('-')}-{_short_hash(identity)}{dot}{rest}"
 
 
-def _fit(name: str, identity: str, limit: int) -> str:
-    if len(name) <= limit:
+def _as_name(name: str, identity: str) -> str:
+    """The name, cut at its front where it is too long."""
+    if len(name) <= MAX_NAME:
         return name
+    return f"{_short_hash(identity)}.{name[-(MAX_NAME - _HASH_DIGITS - 1) :].lstrip('.-')}"
+
+
+def _as_host(name: str) -> str:
+    """The name as a host: Istio refuses one whose last label is digits, which might be an address."""
+    before, dot, last = name.rpartition(".")
+    return f"{before}{dot}x{last[: MAX_LABEL - 1]}"[-MAX_NAME:].lstrip(".-") if last.isdigit() else name
+
+
+def _as_label(text: str, identity: str) -> str:
+    """What a template gave, as one label."""
+    label = normalise(text).replace(".", "-")
+    return label if len(label) <= MAX_LABEL else _with_lettered_hash(label, identity)
+
+
+def _with_lettered_hash(label: str, identity: str) -> str:
+    """The label with a hash that has a letter, so that no date can be taken for it."""
     digits = _short_hash(identity)
-    return f"{digits}.{name[-(limit - _HASH_DIGITS - 1) :].lstrip('.-')}"
+    if digits.isdigit():
+        digits = f"{'abcdef'[int(digits[0]) % 6]}{digits[1:]}"
+    return f"{label[: MAX_LABEL - _HASH_DIGITS - 1].rstrip('-')}-{digits}"
 
 
 def _short_hash(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=_HASH_DIGITS // 2).hexdigest()
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_HASH_DIGITS // 2).hexdigest()
