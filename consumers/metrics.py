@@ -50,6 +50,11 @@ OVERSIZED = Gauge("shiplog_materializer_oversized_resources", "Resources that ar
 FAULTED = Gauge(
     "shiplog_materializer_faulted_resources", "Resources that a fault of shiplog keeps at their last good content."
 )
+SET_ASIDE = Gauge(
+    "shiplog_materializer_set_aside_instances",
+    "Instances that Nacos gives out and that are not listed, by why.",
+    ["why"],
+)
 CONFLICTS = Gauge("shiplog_materializer_conflicts", "Resources that several want to state.")
 RIVALS = Gauge(
     "shiplog_materializer_name_rivals", "Resources' names and hosts that several services of a namespace want."

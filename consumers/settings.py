@@ -51,6 +51,11 @@ class ConversionSettings(Section):
     zone_key: str = "zone"
     network_key: str = "network"
     datacenters: dict[str, DatacenterSettings] = Field(default_factory=dict)
+    allow_local_addresses: bool = Field(
+        default=False,
+        description="list loopback, unspecified, link-local and multicast addresses, localhost and clouds' "
+        "metadata services too: only where nobody registers who may not reach them",
+    )
     config_groups: tuple[str, ...] = Field(
         default=("ISTIO",), description="groups, or patterns, whose config items hold Istio's YAML"
     )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from consumers.materializer import held_service
 from consumers.materializer.conversion import FIRST_REVISION, REVISION, endpoint
+from consumers.materializer.conversion.folded_instance import default_names
+from consumers.materializer.folded_service import FoldedService
 from consumers.materializer.revision_1 import endpoint as first_endpoint
 from consumers.materializer.revision_1 import service_entry as first_service_entry
 
@@ -15,10 +17,9 @@ if TYPE_CHECKING:
 
     from consumers.materializer.conversion.folded_instance import FoldedInstance, PortNames
     from consumers.materializer.conversion.names import ServiceName
-    from consumers.materializer.held_service import HeldService
+    from consumers.materializer.held_service import HeldService, Joined
     from consumers.settings import ConversionSettings
     from schemas.events import Datacenter, Instance, Namespace
-    from schemas.records import ResourceRecord
 
     Services = Mapping[Datacenter, HeldService]
 
@@ -36,9 +37,12 @@ class Converter(Protocol):
     def endpoints(self, settings: ConversionSettings, datacenter: Datacenter) -> Endpoints:
         """What converts the instances of one datacenter."""
 
+    def new_service(self, settings: ConversionSettings) -> FoldedService:
+        """A service in one datacenter before its first instance."""
+
     def service_entry(
         self, settings: ConversionSettings, namespace: Namespace, name: ServiceName, services: Services
-    ) -> ResourceRecord:
+    ) -> Joined:
         """The ServiceEntry of a service, with a part for each datacenter in which it is."""
 
 
@@ -48,10 +52,13 @@ class _FirstConverter:
     def endpoints(self, settings: ConversionSettings, datacenter: Datacenter) -> Endpoints:
         return first_endpoint.EndpointConverter(settings, datacenter)
 
+    def new_service(self, settings: ConversionSettings) -> FoldedService:
+        return FoldedService(default_names(settings), joins_repeated=False)
+
     def service_entry(
         self, settings: ConversionSettings, namespace: Namespace, name: ServiceName, services: Services
-    ) -> ResourceRecord:
-        return first_service_entry.service_entry(settings, namespace, name, services)
+    ) -> Joined:
+        return held_service.Joined(first_service_entry.service_entry(settings, namespace, name, services))
 
 
 class _PresentConverter:
@@ -60,9 +67,12 @@ class _PresentConverter:
     def endpoints(self, settings: ConversionSettings, datacenter: Datacenter) -> Endpoints:
         return endpoint.EndpointConverter(settings, datacenter)
 
+    def new_service(self, settings: ConversionSettings) -> FoldedService:
+        return FoldedService(default_names(settings))
+
     def service_entry(
         self, settings: ConversionSettings, namespace: Namespace, name: ServiceName, services: Services
-    ) -> ResourceRecord:
+    ) -> Joined:
         return held_service.service_entry(settings, namespace, name, services)
 
 

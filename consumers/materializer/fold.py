@@ -25,12 +25,12 @@ matter. Theory of operation, for one datacenter and namespace:
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
 from consumers.materializer.claimed_items import apply_item, mend_claims, remove_item
 from consumers.materializer.conversion import FIRST_REVISION, REVISION
-from consumers.materializer.conversion.folded_instance import default_names
 from consumers.materializer.converters import converter_of
 from consumers.materializer.decider import Decider
 from consumers.materializer.faults import Reason, foreseen, internal
@@ -107,7 +107,7 @@ class Fold:
         self._touched = Touched()
         self.faults: list[Fault] = []
         self.state = PartitionState(converter_of(revision), revision)
-        self._services = ServiceEvents(default_names(settings), self.faults)
+        self._services = ServiceEvents(partial(self.state.converter.new_service, settings), self.faults)
         self.decider = Decider(self.state)
 
     def apply(self, topic: str, offset: int, event: RegistryEvent) -> Outcome:

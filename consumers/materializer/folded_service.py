@@ -10,13 +10,16 @@ from consumers.materializer.conversion.folded_instance import (
     HEALTHY,
     LISTABLE,
     NAMED,
+    RESPELLED,
+    SET_ASIDE,
     UNUSABLE,
+    place_of,
     rename_ports,
 )
 from schemas.digests import SERVICE_DIGEST_MODULUS
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 
     from consumers.materializer.conversion.folded_instance import FoldedInstance, FurtherPort, PortNames
     from schemas.events import InstanceKey
@@ -35,6 +38,7 @@ class Transition(NamedTuple):
     difference: int
 
 
+_RARE = NAMED | UNUSABLE | RESPELLED | SET_ASIDE
 _UNSEEN, _SEEN = Transition(False, {}, (), 0), Transition(True, {}, (), 0)
 
 
@@ -51,14 +55,16 @@ class Ports(NamedTuple):
 class FoldedService:
     """A service in one datacenter; `part` is its encoded endpoints, None when they have to be encoded.
 
-    `ports` is what all instances say of the port; None where they may differ. `since` is when the first of the
-    instances came that an endpoint can be made of, in microseconds (UTC) of the log; None while there is none.
+    With `joins_repeated` an endpoint that is stated twice is one. `ports` is what all instances say of the port;
+    None where they may differ. `since` is when the first of the instances came that an endpoint can be made of, in
+    microseconds (UTC) of the log; None while there is none.
 
     The counts are kept with each change, so that one instance's change costs one instance's work. A change that
     raises leaves the service as it was.
     """
 
     names: PortNames
+    joins_repeated: bool = True
     protect_threshold: float = 0.0
     digest: int = 0
     instances: dict[InstanceKey, FoldedInstance] = field(default_factory=dict)
@@ -72,6 +78,11 @@ class FoldedService:
     _healthy: int = 0
     _enabled_listable: int = 0
     _healthy_listable: int = 0
+    _enabled_weight: int = 0
+    _healthy_weight: int = 0
+    _respelled: int = 0
+    _set_aside: int = 0
+    _clusters: dict[str, int] = field(default_factory=dict)
 
     @property
     def protected(self) -> bool:
@@ -96,8 +107,41 @@ class FoldedService:
 
     @property
     def count(self) -> int:
-        """How many endpoints Pilots get."""
-        return self._enabled_listable if self.protected else self._healthy_listable
+        """How many endpoints Pilots get; one that is stated of two clusters counts once."""
+        return self._count(protected=self.protected)
+
+    def _count(self, *, protected: bool) -> int:
+        listable = self._enabled_listable if protected else self._healthy_listable
+        if not self.may_repeat:
+            return listable
+        return len(
+            {place_of(key, one) for key, one in self.instances.items() if _is_listed(one, protected=protected)}
+        )
+
+    @property
+    def weight(self) -> int:
+        """The sum of the weights of the instances that Pilots get, in hundredths."""
+        return self._enabled_weight if self.protected else self._healthy_weight
+
+    @property
+    def clusters(self) -> Collection[str]:
+        """Nacos's clusters that the instances are of."""
+        return self._clusters
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether two instances may be at the same address and port: of one cluster, spelled alike, none are."""
+        return self.joins_repeated and (len(self._clusters) > 1 or self._respelled > 0)
+
+    @property
+    def has_respelled(self) -> bool:
+        """Whether the key of an instance does not tell its address."""
+        return self._respelled > 0
+
+    @property
+    def has_set_aside(self) -> bool:
+        """Whether there is an instance whose address is not listed."""
+        return self._set_aside > 0
 
     def listed(self) -> list[FoldedInstance]:
         """The instances that Pilots get."""
@@ -106,12 +150,18 @@ class FoldedService:
         protected = self.protected
         return [instance for instance in self.instances.values() if _is_listed(instance, protected=protected)]
 
+    def listed_by_key(self) -> list[tuple[InstanceKey, FoldedInstance]]:
+        """The instances that Pilots get, with their keys."""
+        protected = self.protected
+        return [(key, one) for key, one in self.instances.items() if _is_listed(one, protected=protected)]
+
     def replace(
         self, changes: Mapping[InstanceKey, FoldedInstance | None], protect_threshold: float
     ) -> Transition:
         """Puts each instance in the place of the one with its key; None removes. The digest follows."""
         instances, digest = self.instances, self.digest
         is_seen, is_moved, has_other_ports = False, protect_threshold != self.protect_threshold, False
+        heavier: list[tuple[int, int]] = []
         for key, now in changes.items():
             former = instances.get(key)
             if former is None or now is None:
@@ -120,11 +170,13 @@ class FoldedService:
                 is_seen = is_seen or former is not now
             else:
                 digest += now.digest - former.digest
-                if former[2:] != now[2:]:
+                if former[2:7] != now[2:7]:
                     is_seen = has_other_ports = True
                     is_moved = is_moved or former.flags != now.flags
                 elif former.endpoint != now.endpoint:
                     is_seen = True
+                if former.weight != now.weight:
+                    heavier.append((now.flags, now.weight - former.weight))
         if is_moved:
             changed = [(key, instances.get(key), now) for key, now in changes.items()]
             try:
@@ -137,6 +189,8 @@ class FoldedService:
                 for now in changes.values():
                     self._note_ports(now)  # type: ignore[arg-type]
             instances.update(changes)  # type: ignore[arg-type]  # there is no removal among them
+            for flags, weight in heavier:
+                self._add_weight(flags, weight)
             transition = _SEEN if is_seen else _UNSEEN
         self.digest, self.protect_threshold = digest % SERVICE_DIGEST_MODULUS, protect_threshold
         return transition
@@ -153,11 +207,11 @@ class FoldedService:
         instances, was, count = self.instances, self.protected, self.count
         for key, former, now in changed:
             if former is not None:
-                self._add(former.flags, -1)
+                self._add(key, former, -1)
                 if now is None:
                     del instances[key]
             if now is not None:
-                self._add(now.flags, 1)
+                self._add(key, now, 1)
                 instances[key] = now
                 self._note_ports(now)
         protected = self._is_protected(protect_threshold)
@@ -172,8 +226,7 @@ class FoldedService:
                 lost[key] = former
             elif after and not before:
                 listed.append(key)
-        listable = self._enabled_listable if protected else self._healthy_listable
-        return Transition(is_seen, lost, listed, listable - count)
+        return Transition(is_seen, lost, listed, self._count(protected=protected) - count)
 
     def _undo(self, changed: list[tuple[InstanceKey, FoldedInstance | None, FoldedInstance | None]]) -> None:
         """Puts the instances back that a change had begun to replace, and counts anew."""
@@ -184,9 +237,11 @@ class FoldedService:
                 self.instances[key] = former
         self.ports = None
         self._unusable = self._named = self._enabled = self._healthy = 0
-        self._enabled_listable = self._healthy_listable = 0
-        for instance in self.instances.values():
-            self._add(instance.flags, 1)
+        self._enabled_listable = self._healthy_listable = self._enabled_weight = self._healthy_weight = 0
+        self._respelled = self._set_aside = 0
+        self._clusters = {}
+        for key, instance in self.instances.items():
+            self._add(key, instance, 1)
 
     @property
     def may_be_named(self) -> bool:
@@ -205,7 +260,7 @@ class FoldedService:
 
     def _note_ports(self, instance: FoldedInstance) -> None:
         """Keeps the agreed port. Once two instances disagree there is none, until one instance is left."""
-        ports = Ports(*instance[3:])
+        ports = Ports(*instance[3:7])
         if instance.flags & UNUSABLE:
             self.ports = None
         elif len(self.instances) == 1:
@@ -213,12 +268,18 @@ class FoldedService:
         elif ports != self.ports:
             self.ports = None
 
-    def _add(self, flags: int, sign: int) -> None:
-        if flags & (NAMED | UNUSABLE):
-            if flags & NAMED:
-                self._named += sign
-            else:
-                self._unusable += sign
+    def _add(self, key: InstanceKey, instance: FoldedInstance, sign: int) -> None:
+        flags = instance.flags
+        clusters = self._clusters
+        if count := clusters.get(key.cluster, 0) + sign:
+            clusters[key.cluster] = count
+        else:
+            del clusters[key.cluster]
+        if flags & _RARE:
+            self._named += sign if flags & NAMED else 0
+            self._unusable += sign if flags & UNUSABLE else 0
+            self._respelled += sign if flags & RESPELLED else 0
+            self._set_aside += sign if flags & SET_ASIDE else 0
         if not flags & ENABLED:
             return
         listable = sign if flags & LISTABLE else 0
@@ -227,6 +288,13 @@ class FoldedService:
         if flags & HEALTHY:
             self._healthy += sign
             self._healthy_listable += listable
+        self._add_weight(flags, instance.weight * sign)
+
+    def _add_weight(self, flags: int, weight: int) -> None:
+        if flags & ENABLED and flags & LISTABLE:
+            self._enabled_weight += weight
+            if flags & HEALTHY:
+                self._healthy_weight += weight
 
 
 def _is_listed(instance: FoldedInstance, *, protected: bool) -> bool:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from consumers.materializer.conversion.folded_instance import rename_ports
+from consumers.materializer.candidates import are_apart, choose, refused
+from consumers.materializer.conversion.folded_instance import NAMED, rename_ports
 from consumers.materializer.conversion.head import elect, head_of
-from consumers.materializer.conversion.service_entry import encode_part, encode_record, is_named
+from consumers.materializer.conversion.service_entry import encode_part, encode_record
+from consumers.materializer.conversion.weights import MAX_SUM, divide, divisor_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from consumers.materializer.candidates import SetAside
     from consumers.materializer.conversion.folded_instance import FoldedInstance, PortNames
     from consumers.materializer.conversion.head import Head
     from consumers.materializer.conversion.names import ServiceName
@@ -33,38 +36,17 @@ class HeldService(NamedTuple):
         return not self.held and not self.service.has_usable
 
     def instances(self) -> Iterator[FoldedInstance]:
-        """Those that decide the service's port, and those held."""
+        """Those that an endpoint could be made of, and those held."""
         yield from self.service.usable()
         for lost in self.held.values():
             yield lost.instance
 
-    def listed(self) -> Iterator[FoldedInstance]:
-        """Those that Pilots get, the held ones among them."""
-        yield from self.service.listed()
-        for lost in self.held.values():
-            yield lost.instance
 
-    def encode(self, datacenter: Datacenter, names: PortNames, *, keep: bool) -> tuple[Part, bool]:
-        """Its endpoints, and whether an address is a name; with `keep` they stay in the service until it changes.
+class Joined(NamedTuple):
+    """A service's record, and the instances that are not in it although Nacos gives them out."""
 
-        That spares the other datacenters' when one changes. Of a single one it would only hold every byte twice.
-        """
-        service = self.service
-        service.use_names(names)
-        if service.part is None or self.held:
-            listed = service.listed()
-            endpoints = [instance.endpoint for instance in listed]
-            for lost in self.held.values():
-                endpoint = lost.instance.endpoint
-                endpoints.append(endpoint if lost.names == names else rename_ports(lost.instance, names))
-            part = encode_part(datacenter, endpoints)
-            named = (service.may_be_named and is_named(listed)) or is_named(
-                lost.instance for lost in self.held.values()
-            )
-            if self.held or not keep:
-                return part, named
-            service.part, service.part_is_named = part, named
-        return service.part, service.part_is_named
+    record: ResourceRecord
+    set_aside: tuple[SetAside, ...] = ()
 
 
 def service_entry(
@@ -72,22 +54,69 @@ def service_entry(
     namespace: Namespace,
     name: ServiceName,
     services: Mapping[Datacenter, HeldService],
-) -> ResourceRecord:
+) -> Joined:
     """The ServiceEntry of a service, with a part for each datacenter in which it is."""
-    head = _elected(services)
-    parts = []
-    named = False
-    for datacenter, one in services.items():
-        part, part_is_named = one.encode(datacenter, head.names, keep=len(services) > 1)
-        parts.append(part)
-        named = named or part_is_named
-    return encode_record(namespace, name, head, tuple(parts), named=named)
+    set_aside = list(refused(services))
+    if _is_plain(services):
+        head, is_named, parts = _join(services)
+    else:
+        chosen = choose(services)
+        set_aside += chosen.set_aside
+        voters = [one.instance for one in chosen.endpoints] or _usable(services)
+        head = elect(voters)
+        is_named = chosen.is_named if chosen.endpoints else _is_named(voters)
+        by_datacenter: dict[Datacenter, list[bytes]] = {datacenter: [] for datacenter in services}
+        for datacenter, _key, instance, names, _is_held in chosen.endpoints:
+            endpoint = instance.endpoint if names == head.names else rename_ports(instance, head.names)
+            by_datacenter[datacenter].append(endpoint)
+        divisor = divisor_of(sum(one.instance.weight for one in chosen.endpoints), len(chosen.endpoints))
+        parts = [
+            encode_part(datacenter, divide(endpoints, divisor) if divisor > 1 else endpoints)
+            for datacenter, endpoints in by_datacenter.items()
+        ]
+    record = encode_record(namespace, name, head, tuple(parts), named=is_named)
+    return Joined(record, tuple(sorted(set_aside)))
 
 
-def _elected(services: Mapping[Datacenter, HeldService]) -> Head:
-    """The head that the instances vote for which Pilots get; where they get none, that of the others."""
-    agreed = {None if one.held else one.service.ports for one in services.values()}
+def _is_plain(services: Mapping[Datacenter, HeldService]) -> bool:
+    """Whether each listed instance is an endpoint as it is: nearly always, and far cheaper to join."""
+    weight = 0
+    for service, held in services.values():
+        if held or service.may_be_named:
+            return False
+        weight += service.weight
+    if weight > MAX_SUM // 2:
+        return False
+    return are_apart(services.values())
+
+
+def _join(services: Mapping[Datacenter, HeldService]) -> tuple[Head, bool, list[Part]]:
+    """Of plain services; with several datacenters their parts stay in them until they change.
+
+    That spares the other datacenters' when one changes. Of a single one it would only hold every byte twice.
+    """
+    agreed = {one.service.ports for one in services.values()}
     if len(agreed) == 1 and (ports := agreed.pop()) is not None:
-        return head_of(ports.logical_port or ports.port, ports.protocol, ports.further)
-    voters = [instance for one in services.values() for instance in one.listed()]
-    return elect(voters or [instance for one in services.values() for instance in one.instances()])
+        head = head_of(ports.logical_port or ports.port, ports.protocol, ports.further)
+    else:
+        listed = [instance for one in services.values() for instance in one.service.listed()]
+        head = elect(listed or _usable(services))
+    return head, False, [_part(one.service, name, head.names, len(services)) for name, one in services.items()]
+
+
+def _part(service: FoldedService, datacenter: Datacenter, names: PortNames, datacenters: int) -> Part:
+    service.use_names(names)
+    if service.part is not None:
+        return service.part
+    part = encode_part(datacenter, [instance.endpoint for instance in service.listed()])
+    if datacenters > 1:
+        service.part = part
+    return part
+
+
+def _usable(services: Mapping[Datacenter, HeldService]) -> list[FoldedInstance]:
+    return [instance for one in services.values() for instance in one.instances()]
+
+
+def _is_named(instances: Sequence[FoldedInstance]) -> bool:
+    return sum(1 for one in instances if one.flags & NAMED) * 2 > len(instances)

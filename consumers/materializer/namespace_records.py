@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 from consumers.materializer.claimed_names import names_of
 from consumers.materializer.conversion import FIRST_REVISION, REVISION, SERVICE_ENTRIES
-from consumers.materializer.conversion.folded_instance import default_names
 from consumers.materializer.conversion.service_entry import encode_stated
 from consumers.materializer.faults import cut, internal
 from consumers.materializer.fold_state import Touched
 from consumers.materializer.folded_item import Claimant, claimants
-from consumers.materializer.folded_service import FoldedService
 from consumers.materializer.held_service import HeldService
+from consumers.materializer.set_aside_instances import SetAsideInstances
 from consumers.materializer.stated_hosts import StatedHosts
 
 if TYPE_CHECKING:
@@ -54,6 +53,7 @@ class NamespaceRecords:
     conflicts: dict[ResourceId, tuple[str, ...]] = field(default_factory=dict)
     faulted: dict[ResourceId, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    set_aside: SetAsideInstances = field(default_factory=SetAsideInstances)
     _failing: dict[ResourceId, Fault] = field(default_factory=dict)
     _to_retry: Touched = field(default_factory=Touched)
     _hosts: StatedHosts = field(default_factory=StatedHosts)
@@ -138,16 +138,18 @@ class NamespaceRecords:
         for key, services in touched.items():
             self._note_replaced(key, None)
             if not services:
+                self.set_aside.note(key, ())
                 continue
             try:
                 name = self._names.name(key)
                 if stating := self._hosts.stating(name.host):
                     records[SERVICE_ENTRIES, name.resource] = None
                     self._note_replaced(key, (SERVICE_ENTRIES, name.resource), stating)
+                    self.set_aside.note(key, ())
                     continue
-                records[SERVICE_ENTRIES, name.resource] = state.converter.service_entry(
-                    self.settings, self.namespace, name, services
-                )
+                joined = state.converter.service_entry(self.settings, self.namespace, name, services)
+                records[SERVICE_ENTRIES, name.resource] = joined.record
+                self.set_aside.note(key, joined.set_aside)
             except Exception as error:  # noqa: BLE001 - it costs this service
                 self._fail_service(key, names.get(key), error)
         return touched
@@ -192,7 +194,7 @@ class NamespaceRecords:
                 service = there.services.get(key)
                 held = state.held(datacenter, self.namespace, key)
                 if service is not None or held:
-                    found[datacenter] = HeldService(service or FoldedService(default_names(self.settings)), held)
+                    found[datacenter] = HeldService(service or state.converter.new_service(self.settings), held)
             touched[key] = {} if all(one.is_empty for one in found.values()) else found
         except Exception as error:  # noqa: BLE001 - it costs this service
             self._fail_service(key, former, error)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
 from consumers import metrics
+from consumers.materializer.conversion.instance_address import Unlisted
 from consumers.materializer.guard import Scope
 from consumers.settings import GuardMode
 from consumers.times import time_text
@@ -66,6 +68,7 @@ class Reporting:
         self._report_strange(partitions)
         self._report_jumps(partitions)
         metrics.FAULTED.set(sum(len(partition.faulted()) for partition in partitions))
+        self._report_set_aside(partitions)
         metrics.SUSPECT.set(sum(p.suspect for p in partitions))
         metrics.NAMESPACES.set(sum(len(p.views) for p in partitions))
         metrics.RESOURCES.set(sum(len(v.versions) for p in partitions for v in p.views.values()))
@@ -136,6 +139,15 @@ class Reporting:
             _log.warning("name_wanted_by_several", name=name, has_it=who[0], wanted_by=who[1 : 1 + _MOST_NAMED])
         self._rivals = present
         metrics.RIVALS.set(len(present))
+
+    def _report_set_aside(self, partitions: Collection[MaterializedPartition]) -> None:
+        """Instances that Nacos gives out and that are not listed."""
+        counts: Counter[str] = Counter()
+        for partition in partitions:
+            for view in partition.views.values():
+                counts.update(view.set_aside.counts)
+        for why in Unlisted:
+            metrics.SET_ASIDE.labels(why).set(counts[why])
 
     def _report_oversized(self, partitions: Collection[MaterializedPartition]) -> None:
         """Resources that Kafka would not take."""
@@ -213,6 +225,7 @@ def namespace_page(status: Status, name: Namespace) -> dict[str, Any]:
         "missing": list(one.missing),
         "faulted": {" ".join(resource): why for resource, why in one.faulted.items()},
         "awaited": list(one.awaited),
+        "set_aside": one.set_aside,
         "holds": list(one.holds),
         "conflicts": {f"{collection} {resource}": who for (collection, resource), who in one.conflicts.items()},
         "names_wanted_by_several": {

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING
 
 from consumers.materializer.conversion.folded_instance import BadInstanceError, unusable
 from consumers.materializer.faults import Reason, cut, foreseen, internal
-from consumers.materializer.folded_service import FoldedService
 from consumers.materializer.guard import NOWHERE, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from consumers.materializer.conversion.folded_instance import FoldedInstance, PortNames
+    from consumers.materializer.conversion.folded_instance import FoldedInstance
     from consumers.materializer.faults import Fault
     from consumers.materializer.fold_state import DatacenterState, NamespaceState
-    from consumers.materializer.folded_service import Transition
+    from consumers.materializer.folded_service import FoldedService, Transition
     from schemas.events import Instance, InstanceKey, RegistryEvent, ServiceDelta, ServiceKey, ServiceState
 
 
@@ -25,10 +24,10 @@ class ServiceEvents:
     `guarded` is which services look different because of the guard; the fold sets it with each event.
     """
 
-    def __init__(self, default_names: PortNames, faults: list[Fault]) -> None:
+    def __init__(self, new_service: Callable[[], FoldedService], faults: list[Fault]) -> None:
         self.guarded: frozenset[Place] = NOWHERE
         self._faults = faults
-        self._default_names = default_names
+        self._new_service = new_service
 
     def apply_delta(
         self,
@@ -43,7 +42,7 @@ class ServiceEvents:
         service = namespace.services.get(key)
         is_new = service is None
         if service is None:
-            service = FoldedService(self._default_names)
+            service = self._new_service()
         changes: dict[InstanceKey, FoldedInstance | None] = dict.fromkeys(body.removals)
         convert, names = datacenter.endpoints.convert, service.names
         try:
@@ -79,7 +78,7 @@ class ServiceEvents:
         service = namespace.services.get(key)
         is_new = service is None
         if service is None:
-            service = FoldedService(self._default_names)
+            service = self._new_service()
         convert, names = datacenter.endpoints.convert, service.names
         instances: Mapping[InstanceKey, FoldedInstance]
         try:

@@ -25,6 +25,7 @@ class NamespaceStatus(NamedTuple):
     conflicts: dict[ResourceId, tuple[str, ...]]
     rivals: dict[str, tuple[str, ...]]
     faulted: dict[ResourceId, str]
+    set_aside: dict[str, list[str]]
     datacenters: dict[Datacenter, dict[str, object]]
 
 
@@ -65,6 +66,7 @@ def namespace_status(
         conflicts=dict(view.conflicts),
         rivals=view.rivals,
         faulted=dict(view.faulted),
+        set_aside=view.set_aside.describe(),
         datacenters={
             datacenter: {
                 "link": state.datacenters[datacenter].link,

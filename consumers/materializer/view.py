@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from consumers.materializer.fold_state import PartitionState
     from consumers.materializer.folded_item import ResourceId
     from consumers.materializer.namespace_records import Records
+    from consumers.materializer.set_aside_instances import SetAsideInstances
     from consumers.settings import ConversionSettings
     from schemas.events import Datacenter, Namespace
 
@@ -105,6 +106,11 @@ class NamespaceView:
         return {
             one: tuple(f"{key.group}@@{key.service}" for key in who) for one, who in self._records.rivals.items()
         }
+
+    @property
+    def set_aside(self) -> SetAsideInstances:
+        """The instances that are not listed although Nacos gives them out."""
+        return self._records.set_aside
 
     @property
     def faulted(self) -> dict[ResourceId, str]:

@@ -270,6 +270,8 @@ class LocalStack:
             "SHIPLOG_KAFKA__SECURITY_PROTOCOL": self._kafka().security_protocol,
             "SHIPLOG_NACOS__SERVERS": f'["{self.nacos_url}"]',
             "SHIPLOG_GATEWAY__PORT": str(self.options.gateway_port),
+            # What runs on this machine may register itself at 127.0.0.1.
+            "SHIPLOG_CONVERSION__ALLOW_LOCAL_ADDRESSES": "true",
             f"SHIPLOG_{name.upper()}__ADMIN__PORT": str(self.admin_port(name)),
             "SHIPLOG_TOPICS__REPLICATION_FACTOR": str(self.topics.replication_factor),
             "SHIPLOG_TOPICS__MIN_INSYNC_REPLICAS": str(self.topics.min_insync_replicas),

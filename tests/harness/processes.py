@@ -147,9 +147,11 @@ class Processes:
             check=False,
         )
 
-    def start_all(self) -> tuple[Process, Process, Process]:
+    def start_all(self, **environment: str) -> tuple[Process, Process, Process]:
         """A listener, a materializer and a gateway, ready."""
-        listener, materializer, gateway = (self.start(kind) for kind in ("listener", "materializer", "gateway"))
+        listener, materializer, gateway = (
+            self.start(kind, **environment) for kind in ("listener", "materializer", "gateway")
+        )
         for process in (listener, materializer, gateway):
             process.wait()
         return listener, materializer, gateway

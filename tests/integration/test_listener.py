@@ -42,7 +42,7 @@ def test_whatever_a_client_does_to_an_instance_is_seen(
     The instances are persistent, and really there: Nacos itself finds out whether they are healthy.
     """
     load.register(1, 1)
-    _, _, gateway = processes.start_all()
+    _, _, gateway = processes.start_all(SHIPLOG_CONVERSION__ALLOW_LOCAL_ADDRESSES="true")
     pilot = pilots(gateway.address)
     console = Console(nacos, namespace, "shop")
     first, second = socket.create_server(("127.0.0.1", 0)), socket.socket()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import re
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumers.materializer.conversion.endpoint import is_label
+from consumers.materializer.fold import Fold
+from consumers.materializer.fold_state import Touched
+from consumers.materializer.view import NamespaceView, Occasion
 from consumers.settings import ISTIO_PROTOCOLS, ConversionSettings
 from schemas.events import Instance, ServiceKey
 from schemas.protobuf.istio_networking.service_entry_pb2 import ServiceEntry
 from tests.property.hostile import NUMBERS, SETTINGS, json_values
-from tests.property.test_fold import Publisher, contents, contents_of
+from tests.property.test_fold import CONVERSION, Publisher, contents, contents_of
+from tests.unit.conversions import PUBLIC, UNGUARDED
 
 KEY = ServiceKey("g", "a")
 _numbers = st.one_of(st.sampled_from(["80", "8080", "9090", "0", "65535", "65536"]), st.sampled_from(NUMBERS))
@@ -76,6 +83,30 @@ def check(entry: ServiceEntry) -> None:
         assert names[0] in endpoint.ports
         assert endpoint.ports.keys() <= set(names)
         assert all(1 <= number <= 65535 for number in endpoint.ports.values())
+        assert endpoint.weight >= 1
+        assert all(is_label(key, value) for key, value in endpoint.labels.items())
+        assert _is_name(endpoint.address) is (entry.resolution == ServiceEntry.DNS)
+        if entry.resolution != ServiceEntry.DNS:
+            address = ipaddress.ip_address(endpoint.address)
+            assert "%" not in endpoint.address
+            assert not any((address.is_loopback, address.is_link_local, address.is_multicast))
+            assert not address.is_unspecified
+    places = [(one.address.lower().removesuffix("."), one.ports[names[0]]) for one in entry.endpoints]
+    assert len(set(places)) == len(places)
+    assert sum(one.weight for one in entry.endpoints) < 1 << 32
+
+
+def _is_name(address: str) -> bool:
+    """Whether it is a host name by Istio's rules; an IP address is none, anything else fails the test."""
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        labels = address.removesuffix(".").split(".")
+        assert all(re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", label) for label in labels)
+        assert not labels[-1].isdigit()
+        assert "localhost" not in labels[-1].lower()
+        return True
+    return False
 
 
 def entries(log: Publisher) -> list[ServiceEntry]:
@@ -106,3 +137,36 @@ def test_the_rules_of_this_test_are_rules() -> None:
     (entry,) = entries(log)
     check(entry)
     assert ConversionSettings().protocol in ISTIO_PROTOCOLS
+
+
+@given(here=services, there=services, then=st.lists(st.tuples(st.booleans(), services), max_size=4))
+@SETTINGS
+def test_two_datacenters_never_make_an_entry_that_is_refused(here: Any, there: Any, then: Any) -> None:
+    """Each endpoint once; and neither the order of reading nor kept bytes of a datacenter show."""
+    logs = [Publisher(datacenter=name) for name in ("dc1", "dc2")]
+    for log, first in zip(logs, (here, there), strict=True):
+        log.lay({KEY: first})
+    shared, view = Fold(CONVERSION, UNGUARDED), NamespaceView(PUBLIC, CONVERSION)
+    read = [0, 0]
+    for turn, (is_second, one) in enumerate([(False, None), (True, None), *then]):
+        log = logs[is_second]
+        if turn > 1:
+            log.change(KEY, one)
+        for event in log.events[read[is_second] :]:
+            shared.apply(f"topic-{is_second}", read[is_second], event)
+            read[is_second] += 1
+        if PUBLIC in shared.state.changes:
+            changes = shared.state.changes[PUBLIC]
+            dirty, changes.dirty = changes.dirty, Touched()
+            if (update := view.update(shared.state, dirty, Occasion("test"))) is not None:
+                view.published(update)
+                for record in filter(None, update.records.values()):
+                    check(ServiceEntry.FromString(record.body()))
+    fresh, fresh_view = Fold(CONVERSION, UNGUARDED), NamespaceView(PUBLIC, CONVERSION)
+    for number in (1, 0):
+        for offset, event in enumerate(logs[number].events):
+            fresh.apply(f"topic-{number}", offset, event)
+    if PUBLIC in fresh.state.changes:
+        update = fresh_view.update_all(fresh.state, Occasion("test"))
+        assert update is not None
+        assert {name: record.version for name, record in update.records.items() if record} == view.versions

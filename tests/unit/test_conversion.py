@@ -159,9 +159,9 @@ def test_instances_without_end_that_can_not_be_used_are_told_of_in_a_few_records
     assert "2991 more" in str(log.fold.faults[-1])
 
 
-def test_a_host_name_as_address_makes_the_service_dns() -> None:
+def test_host_names_as_addresses_make_the_service_dns() -> None:
     """STATIC takes IP addresses only."""
-    entry = convert([make("db.example.com"), make("10.0.0.2")])
+    entry = convert([make("db.example.com"), make("db2.example.com")])
     assert entry.resolution == ServiceEntry.DNS
     assert len(entry.endpoints) == 2
 

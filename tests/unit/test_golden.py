@@ -58,6 +58,13 @@ SINCE_2 = {
         make("10.0.0.3", metadata={"gRPC_port": "9091"}),
     ),
     ServiceKey("DEFAULT_GROUP", "unknown-protocol"): (make(metadata={"protocol": "thrift"}),),
+    ServiceKey("DEFAULT_GROUP", "odd-addresses"): (
+        make("127.0.0.1"),
+        make("[2001:DB8::2]"),
+        make("h.example"),
+        make(cluster="a"),
+        make(cluster="b"),
+    ),
 }
 """What the second revision reads otherwise, and what it does not."""
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from consumers.materializer.conversion.folded_instance import (
+    COPY,
     ENABLED,
     HEALTHY,
     LISTABLE,
     NAMED,
+    RESPELLED,
+    SET_ASIDE,
     BadInstanceError,
     FoldedInstance,
     frame,
     length_of,
 )
+from consumers.materializer.conversion.instance_address import read_address
 from consumers.materializer.conversion.stated_ports import (
     FRAMEWORK_KEYS,
     MAX_PORT,
@@ -40,16 +43,18 @@ MAX_WEIGHT = 1_000_000
 _MAX_DESCRIBED = 16_384
 _MAX_REMEMBERED = 2048
 """Characters of metadata; longer ones are converted each time, so that a listener can't fill the memory."""
+_COPY_KEY = "sourceClusterId"
+"""What nacos-sync writes into the metadata of what it copies."""
 _NO_PORTS: tuple[FurtherPort, ...] = ()
 _new = tuple.__new__  # a third of what the constructor of a named tuple takes
 _LABEL_NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,61})?[A-Za-z0-9]\Z")
 _LABEL_VALUE = re.compile(r"(?:(?:[A-Za-z0-9][A-Za-z0-9._-]{0,61})?[A-Za-z0-9])?\Z")
 _LABEL_PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*\Z")
-_HOST_NAME = re.compile(
-    r"(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-    r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*\Z"
+_PLAIN_IPV4 = re.compile(
+    r"(?!127\.|169\.254\.|100\.100\.100\.200\Z|168\.63\.129\.16\Z|192\.0\.0\.192\Z)"
+    r"(?:22[0-3]|2[01][0-9]|1[0-9][0-9]|[1-9][0-9]?)(?:\.(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){3}\Z"
 )
-_IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.|\Z)){4}(?<!\.)\Z")
+"""IPv4 addresses that need no second look: of hosts, and neither local nor a cloud's metadata service."""
 _LOCALITY_PART = re.compile(r"[A-Za-z0-9._-]+\Z")
 
 
@@ -60,6 +65,7 @@ class _Described(NamedTuple):
     place: bytes
     """Network and locality."""
     said: Stated
+    flags: int
     text: str
     """As the instance's hash takes it in."""
 
@@ -75,6 +81,7 @@ class EndpointConverter:
         self._telling_keys = settings.endpoint_keys | FRAMEWORK_KEYS
         self._aliases = {name.lower(): protocol for name, protocol in settings.protocol_aliases.items()}
         self._default = settings.protocol
+        self._allow_local = settings.allow_local_addresses
 
     def convert(self, instance: Instance, names: PortNames) -> FoldedInstance:
         """The instance as the fold keeps it; `names` is what the service calls its ports.
@@ -87,14 +94,15 @@ class EndpointConverter:
         described = self._described.get(known_as)
         if described is None:
             described = self._describe(known_as, cluster, metadata)
-        labels, place, said, text = described
+        labels, place, said, described_flags, text = described
         if said is NOTHING_STATED:
             protocol, further = self._default, _NO_PORTS
         else:
             protocol, further = ports_of(said, port, self._default)
-        address, flags = _address(ip)
-        weight_field, has_weight = _weigh(weight)
-        if not has_weight:
+        address, flags = _address(ip, allow_local=self._allow_local)
+        flags |= described_flags
+        weight_field, hundredths = _weigh(weight)
+        if not weight:
             flags &= ~LISTABLE
         if enabled:
             flags |= ENABLED
@@ -107,7 +115,9 @@ class EndpointConverter:
         body = b"".join((address, ports, labels, place, weight_field))
         endpoint = frame(body)
         digest = instance_digest(instance, text)
-        return _new(FoldedInstance, (digest, endpoint, flags, port, protocol, said.logical_port, further))
+        return _new(
+            FoldedInstance, (digest, endpoint, flags, port, protocol, said.logical_port, further, hundredths)
+        )
 
     def _describe(self, known_as: tuple[object, ...], cluster: str, metadata: dict[str, str]) -> _Described:
         settings = self._settings
@@ -121,6 +131,7 @@ class EndpointConverter:
             labels=_label_fields(cluster, metadata),
             place=(_text_field(0x22, network) if network else b"")
             + (_text_field(0x2A, locality) if locality else b""),
+            flags=COPY if _COPY_KEY in metadata else 0,
             said=NOTHING_STATED if said == NOTHING_STATED else said,
             text=text,
         )
@@ -167,25 +178,24 @@ def _label_field(key: str, value: str) -> bytes | None:
 
 
 @lru_cache(maxsize=4096)
-def _weigh(weight: float) -> tuple[bytes, bool]:
-    """The endpoint's weight, and whether it has any."""
+def _weigh(weight: float) -> tuple[bytes, int]:
+    """The endpoint's weight, encoded and in hundredths."""
     if not 0 <= weight < math.inf:
         raise BadInstanceError("weight", f"{weight} is none")
     hundredths = round(min(weight, MAX_WEIGHT) * 100)
-    return b"\x30" + varint(min(max(hundredths, 1), MAX_WEIGHT)), weight > 0
+    hundredths = min(max(hundredths, 1), MAX_WEIGHT)
+    return b"\x30" + varint(hundredths), hundredths
 
 
-def _address(address: str) -> tuple[bytes, int]:
-    """The endpoint's address, and the flags that it brings: neither for what istiod would reject."""
-    if _IPV4.match(address):  # a twentieth of what ipaddress takes, and nearly all are
+def _address(address: str, *, allow_local: bool) -> tuple[bytes, int]:
+    """The endpoint's address, and the flags that it brings: no address for what can't be listed."""
+    if _PLAIN_IPV4.match(address):  # a twentieth of what ipaddress takes, and nearly all are
         return _text_field(0x0A, address), LISTABLE
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        # A name of digits and dots only is an IP address gone wrong.
-        is_name = _HOST_NAME.match(address) is not None and not address.replace(".", "").isdigit()
-        return (_text_field(0x0A, address), LISTABLE | NAMED) if is_name else (b"", 0)
-    return _text_field(0x0A, address), LISTABLE
+    read = read_address(address, allow_local=allow_local)
+    if read.unlisted is not None:
+        return b"", SET_ASIDE
+    flags = LISTABLE | (NAMED if read.is_name else 0) | (RESPELLED if read.place != address else 0)
+    return _text_field(0x0A, read.text), flags
 
 
 def _label_fields(cluster: str, metadata: dict[str, str]) -> bytes:

@@ -10,7 +10,7 @@ from schemas.varint import varint
 
 if TYPE_CHECKING:
     from consumers.settings import ConversionSettings
-    from schemas.events import Instance
+    from schemas.events import Instance, InstanceKey
 
 ENABLED = 1
 HEALTHY = 2
@@ -20,6 +20,13 @@ NAMED = 8
 """The address is a host name, so the service is resolved by DNS."""
 UNUSABLE = 16
 """No endpoint can be made of it: it is never listed, and its port does not count."""
+
+SET_ASIDE = 32
+"""Nacos would give it out, but Istio would refuse its address, or must not know it: see `Unlisted`."""
+RESPELLED = 64
+"""Its address is not written as Nacos has it, so its key does not tell who else is at the same place."""
+COPY = 128
+"""Another Nacos has it, from which nacos-sync copied it."""
 
 _ENDPOINTS_TAG = b"\x32"  # ServiceEntry.endpoints: field 6, length-delimited
 _VARINTS = tuple(varint(number) for number in range(1024))
@@ -46,6 +53,8 @@ class FoldedInstance(NamedTuple):
     logical_port: int
     """0 where the metadata names none."""
     further: tuple[FurtherPort, ...] = ()
+    weight: int = 0
+    """In hundredths, as the endpoint has it; 0 in the first revision."""
 
 
 class PortNames(NamedTuple):
@@ -106,6 +115,14 @@ def rename_ports(instance: FoldedInstance, names: PortNames) -> bytes:
             if key in numbers:
                 entry.ports[name] = numbers[key]
     return frame_endpoint(entry)
+
+
+def place_of(key: InstanceKey, instance: FoldedInstance) -> tuple[str, int]:
+    """Address and port, equal for all spellings and clusters."""
+    if not instance.flags & RESPELLED:
+        return key.ip, key.port
+    address = WorkloadEntry.FromString(unframe_endpoint(instance.endpoint)).address
+    return address.removesuffix(".").lower(), key.port
 
 
 def unframe_endpoint(endpoint: bytes) -> bytes:

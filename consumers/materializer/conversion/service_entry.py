@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from consumers.materializer.conversion import SERVICE_ENTRIES, SERVICE_ENTRY_TYPE_URL
-from consumers.materializer.conversion.folded_instance import NAMED
 from schemas.digests import content_digest
 from schemas.protobuf.istio_networking.service_entry_pb2 import ServiceEntry, ServicePort
 from schemas.records import Part, ResourceRecord, resource_version
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from consumers.materializer.conversion.config_item import ConfigResource
-    from consumers.materializer.conversion.folded_instance import FoldedInstance
     from consumers.materializer.conversion.head import Head
     from consumers.materializer.conversion.names import ServiceName
     from schemas.events import Datacenter, Namespace
@@ -79,8 +77,3 @@ def _encode_head(host: str, head: Head, *, named: bool) -> bytes:
         location=ServiceEntry.MESH_INTERNAL,
         resolution=ServiceEntry.DNS if named else ServiceEntry.STATIC,
     ).SerializeToString(deterministic=True)
-
-
-def is_named(instances: Iterable[FoldedInstance]) -> bool:
-    """Whether any of the listed addresses is a host name."""
-    return any(instance.flags & NAMED for instance in instances)

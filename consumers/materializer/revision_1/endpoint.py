@@ -90,7 +90,7 @@ class EndpointConverter:
         body = b"".join((address, _ports_field(names.main, port), labels, place, weight_field))
         endpoint = frame(body)
         digest = instance_digest(instance, text)
-        return _new(FoldedInstance, (digest, endpoint, flags, port, protocol, logical_port, ()))
+        return _new(FoldedInstance, (digest, endpoint, flags, port, protocol, logical_port, (), 0))
 
     def _describe(self, known_as: tuple[object, ...], cluster: str, metadata: dict[str, str]) -> _Described:
         settings = self._settings
