@@ -59,6 +59,10 @@ CONFLICTS = Gauge("shiplog_materializer_conflicts", "Resources that several want
 RIVALS = Gauge(
     "shiplog_materializer_name_rivals", "Resources' names and hosts that several services of a namespace want."
 )
+WITHOUT_ADDRESS = Gauge(
+    "shiplog_materializer_services_without_address",
+    "Services for which the range of virtual addresses had none left.",
+)
 SUSPECT = Gauge(
     "shiplog_materializer_suspect_namespaces", "Namespaces with a hole in their events, in each datacenter."
 )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 from functools import cached_property
+from ipaddress import ip_network
 from typing import Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from runtime.settings import AdminSettings, Section
 from schemas.topics import REGISTRY_EVENTS
@@ -25,6 +26,45 @@ class DatacenterSettings(Section):
 
     locality: str = ""
     network: str = ""
+
+
+class AddressesFor(StrEnum):
+    """Which services get a virtual address."""
+
+    OFF = "off"
+    TCP = "tcp"
+    ALL = "all"
+
+
+_NOT_FOR_SERVICES = tuple(map(ip_network, ("240.240.0.0/16", "2001:2::/48")))
+"""What Istio itself hands out to service entries without addresses."""
+_SMALLEST_RANGE = 2
+
+
+class AddressSettings(Section):
+    """Virtual addresses of services; set as `for` and `range`."""
+
+    model_config = ConfigDict(populate_by_name=True)  # an audit's bundle holds the fields' names
+    given_to: AddressesFor = Field(
+        default=AddressesFor.TCP,
+        alias="for",
+        description="off; tcp: services with a port that is not HTTP, HTTP2, GRPC, GRPC-WEB or HTTP_PROXY; all",
+    )
+    range: str = Field(
+        default="240.241.0.0/16", description="a network of which each such service gets an address"
+    )
+
+    @field_validator("range")
+    @classmethod
+    def _is_range(cls, text: str) -> str:
+        network = ip_network(text)  # its error says what is wrong
+        if any(network.version == one.version and network.overlaps(one) for one in _NOT_FOR_SERVICES):
+            raise ValueError(f"meets {' or '.join(map(str, _NOT_FOR_SERVICES))}, which Istio hands out itself")
+        if network.is_loopback or network.is_multicast or network.is_link_local or network.is_unspecified:
+            raise ValueError("must be addresses that sidecars may listen on")
+        if network.num_addresses < _SMALLEST_RANGE:
+            raise ValueError("must have more than one address")
+        return str(network)
 
 
 class ConversionSettings(Section):
@@ -56,6 +96,7 @@ class ConversionSettings(Section):
         description="list loopback, unspecified, link-local and multicast addresses, localhost and clouds' "
         "metadata services too: only where nobody registers who may not reach them",
     )
+    addresses: AddressSettings = AddressSettings()
     config_groups: tuple[str, ...] = Field(
         default=("ISTIO",), description="groups, or patterns, whose config items hold Istio's YAML"
     )

@@ -8,7 +8,7 @@ carry a hash. A name with a hash is wanted like any other: no two services ever 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from consumers.materializer.allotment import Allotment
 from consumers.materializer.conversion import FIRST_REVISION
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Since = Callable[[ServiceKey], Mapping[Datacenter, int]]
     """Since when a service is there, by datacenter; empty for one of which a guard keeps the last endpoints."""
 
+T = TypeVar("T")
 MAX_CLAIMS = 1000
 """Of services of datacenters that a manifest names, the oldest ones."""
 
@@ -59,8 +60,8 @@ class Names(Protocol):
     def rivals(self) -> dict[str, tuple[ServiceKey, ...]]:
         """Resources' names and hosts that several want; the first has it."""
 
-    def claims(self) -> Mapping[str, int]:
-        """Since when those are there who want the same; see `Manifest.claims`."""
+    def claims(self) -> list[tuple[int, str]]:
+        """Since when those are there who want the same, and how a manifest names them."""
 
 
 def names_of(revision: str, settings: ConversionSettings, namespace: Namespace, since: Since) -> Names:
@@ -85,7 +86,7 @@ class ClaimedNames:
     since: Since
     failed: dict[ServiceKey, Exception] = field(default_factory=dict)
     _given: Allotment[ServiceKey, ServiceName] = field(init=False)
-    _claims: dict[str, int] = field(default_factory=dict)
+    _claims: list[tuple[int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._given = Allotment(self)
@@ -96,7 +97,7 @@ class ClaimedNames:
 
     def rank(self, key: ServiceKey, /) -> tuple[object, ...]:
         """The service's place among those that want the same."""
-        return min(self.since(key).values(), default=0), not is_canonical(key), key
+        return rank_of(key, self.since)
 
     def wish(self, key: ServiceKey, number: int, /) -> tuple[ServiceName, tuple[str, str]] | None:
         """The plain name, then those with a hash; nothing where it can't be made."""
@@ -126,7 +127,7 @@ class ClaimedNames:
             unnamed |= {key: one for key, one in given.change(going=self.failed).items() if key not in unnamed}
             for key in self.failed:
                 del unnamed[key]
-        self._claims = self._claimed()
+        self._claims = named_claims(given, self.since)
         return unnamed
 
     def name(self, key: ServiceKey) -> ServiceName:
@@ -152,11 +153,18 @@ class ClaimedNames:
         """Resources' names and hosts that several want; the first has it."""
         return {str(part): who for part, who in self._given.disputes().items()}
 
-    def claims(self) -> Mapping[str, int]:
-        """Since when those are there who want the same; see `Manifest.claims`."""
+    def claims(self) -> list[tuple[int, str]]:
+        """Since when those are there who want the same, and how a manifest names them."""
         return self._claims
 
-    def _claimed(self) -> dict[str, int]:
-        who = {key for rivals in self._given.disputes().values() for key in rivals}
-        found = [(at, claim_name(datacenter, key)) for key in who for datacenter, at in self.since(key).items()]
-        return {name: at for at, name in sorted(found)[:MAX_CLAIMS]}
+
+def rank_of(key: ServiceKey, since: Since) -> tuple[object, ...]:
+    """The service's place among those that want the same: the least has it."""
+    return min(since(key).values(), default=0), not is_canonical(key), key
+
+
+def named_claims(given: Allotment[ServiceKey, T], since: Since) -> list[tuple[int, str]]:
+    """Since when those are there who want the same, and how a manifest names them; the oldest ones."""
+    who = {key for rivals in given.disputes().values() for key in rivals}
+    found = [(at, claim_name(datacenter, key)) for key in who for datacenter, at in since(key).items()]
+    return sorted(found)[:MAX_CLAIMS]

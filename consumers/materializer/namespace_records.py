@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from consumers.materializer.claimed_names import names_of
+from consumers.materializer.claimed_addresses import ClaimedAddresses
+from consumers.materializer.claimed_names import MAX_CLAIMS, names_of
 from consumers.materializer.conversion import FIRST_REVISION, REVISION, SERVICE_ENTRIES
+from consumers.materializer.conversion.addresses import wants_address, with_address
 from consumers.materializer.conversion.service_entry import encode_stated
 from consumers.materializer.faults import cut, internal
 from consumers.materializer.fold_state import Touched
@@ -60,14 +62,24 @@ class NamespaceRecords:
     _replaced: dict[ServiceKey, ResourceId] = field(default_factory=dict)
     _state: PartitionState | None = None
     _names: Names = field(init=False)
+    _addresses: ClaimedAddresses = field(init=False)
 
     def __post_init__(self) -> None:
         self._names = names_of(REVISION, self.settings, self.namespace, self._since)
+        self._addresses = ClaimedAddresses(self.settings.addresses, self._since)
 
     @property
-    def claims(self) -> Mapping[str, int]:
-        """Since when those are there who want the same name; see `Manifest.claims`."""
-        return self._names.claims()
+    def claims(self) -> dict[str, int]:
+        """Since when those are there who want the same name or address; see `Manifest.claims`."""
+        found = self._names.claims()
+        if further := self._addresses.claims():
+            found = sorted({*found, *further})[:MAX_CLAIMS]
+        return {name: at for at, name in found}
+
+    @property
+    def without_address(self) -> set[ServiceKey]:
+        """The services that would have an address if the range had one left."""
+        return self._addresses.lacking
 
     @property
     def rivals(self) -> dict[str, tuple[ServiceKey, ...]]:
@@ -84,6 +96,7 @@ class NamespaceRecords:
         if self._state is not state:
             self._state = state
             self._names = names_of(state.revision, self.settings, self.namespace, self._since)
+            self._addresses = ClaimedAddresses(self.settings.addresses, self._since)
         counted = state.counted(self.namespace)
         stated: dict[ResourceId, list[Claimant]] = {}
         for one in dirty.resources:
@@ -135,24 +148,49 @@ class NamespaceRecords:
                 records[SERVICE_ENTRIES, former.resource] = None
             if key not in touched:
                 self._look_at(state, counted, key, former, touched)
+        hosts: dict[ServiceKey, str | None] = {}
         for key, services in touched.items():
-            self._note_replaced(key, None)
-            if not services:
-                self.set_aside.note(key, ())
-                continue
-            try:
-                name = self._names.name(key)
-                if stating := self._hosts.stating(name.host):
-                    records[SERVICE_ENTRIES, name.resource] = None
-                    self._note_replaced(key, (SERVICE_ENTRIES, name.resource), stating)
-                    self.set_aside.note(key, ())
-                    continue
-                joined = state.converter.service_entry(self.settings, self.namespace, name, services)
-                records[SERVICE_ENTRIES, name.resource] = joined.record
-                self.set_aside.note(key, joined.set_aside)
-            except Exception as error:  # noqa: BLE001 - it costs this service
-                self._fail_service(key, names.get(key), error)
+            self._make_entry(state, key, services, records, hosts, names.get(key))
+        for key in self._addresses.claim(hosts) - touched.keys():
+            self._look_at(state, counted, key, None, touched)
+            self._make_entry(state, key, touched.get(key, {}), records, hosts, None)
+        for key, host in hosts.items():
+            address = None if host is None else self._addresses.get(key)
+            if address is not None:
+                name = SERVICE_ENTRIES, self._names.name(key).resource
+                if (record := records[name]) is not None:
+                    records[name] = with_address(record, address)
         return touched
+
+    def _make_entry(
+        self,
+        state: PartitionState,
+        key: ServiceKey,
+        services: Parts,
+        records: Records,
+        hosts: dict[ServiceKey, str | None],
+        former: ServiceName | None,
+    ) -> None:
+        """Adds the ServiceEntry of a service, and its host where that is to have an address; else None for it."""
+        self._note_replaced(key, None)
+        if not services:
+            hosts[key] = None
+            self.set_aside.note(key, ())
+            return
+        try:
+            name = self._names.name(key)
+            if stating := self._hosts.stating(name.host):
+                records[SERVICE_ENTRIES, name.resource] = hosts[key] = None
+                self._note_replaced(key, (SERVICE_ENTRIES, name.resource), stating)
+                self.set_aside.note(key, ())
+                return
+            joined = state.converter.service_entry(self.settings, self.namespace, name, services)
+            record = records[SERVICE_ENTRIES, name.resource] = joined.record
+            self.set_aside.note(key, joined.set_aside)
+            is_wanted = state.revision != FIRST_REVISION and wants_address(self.settings.addresses, record)
+            hosts[key] = name.host if is_wanted else None
+        except Exception as error:  # noqa: BLE001 - it costs this service
+            self._fail_service(key, former, error)
 
     def _look_at_hosts(self, stated: dict[ResourceId, list[Claimant]]) -> set[str]:
         """Notes which hosts these config items state; the hosts of which that may differ."""

@@ -385,6 +385,10 @@ class MaterializedPartition:
             for name, who in view.rivals.items()
         }
 
+    def without_address(self) -> list[str]:
+        """Services that would have a virtual address if the range had one left."""
+        return [f"{namespace}: {one}" for namespace, view in self.views.items() for one in view.without_address]
+
     def oversized(self) -> dict[str, int]:
         """Resources that are too large to be written, and their bytes; the last that fitted stand."""
         return {

@@ -47,6 +47,7 @@ class Reporting:
     def __init__(self) -> None:
         self._holds: set[str] = set()
         self._conflicts: set[str] = set()
+        self._without_address: set[str] = set()
         self._rivals: set[tuple[str, tuple[str, ...]]] = set()
         self._oversized: set[str] = set()
         self._awaiting: set[str] = set()
@@ -64,6 +65,7 @@ class Reporting:
         self._report_holds(partitions)
         self._report_conflicts(partitions)
         self._report_rivals(partitions)
+        self._report_addresses(partitions)
         self._report_oversized(partitions)
         self._report_strange(partitions)
         self._report_jumps(partitions)
@@ -149,6 +151,14 @@ class Reporting:
         for why in Unlisted:
             metrics.SET_ASIDE.labels(why).set(counts[why])
 
+    def _report_addresses(self, partitions: Collection[MaterializedPartition]) -> None:
+        """Services for which the range of virtual addresses had none left."""
+        present = {one for partition in partitions for one in partition.without_address()}
+        for name in sorted(present - self._without_address)[:_MOST_LINES]:
+            _log.warning("no_virtual_address_left", service=name)
+        self._without_address = present
+        metrics.WITHOUT_ADDRESS.set(len(present))
+
     def _report_oversized(self, partitions: Collection[MaterializedPartition]) -> None:
         """Resources that Kafka would not take."""
         present = {name: size for partition in partitions for name, size in partition.oversized().items()}
@@ -231,6 +241,7 @@ def namespace_page(status: Status, name: Namespace) -> dict[str, Any]:
         "names_wanted_by_several": {
             wanted: {"has_it": who[0], "wanted_by": who[1:]} for wanted, who in one.rivals.items()
         },
+        "without_virtual_address": one.without_address,
         "datacenters": one.datacenters,
         "manifest": None if one.manifest is None else _describe(one.manifest),
     }

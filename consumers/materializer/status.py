@@ -24,6 +24,7 @@ class NamespaceStatus(NamedTuple):
     holds: tuple[str, ...]
     conflicts: dict[ResourceId, tuple[str, ...]]
     rivals: dict[str, tuple[str, ...]]
+    without_address: list[str]
     faulted: dict[ResourceId, str]
     set_aside: dict[str, list[str]]
     datacenters: dict[Datacenter, dict[str, object]]
@@ -65,6 +66,7 @@ def namespace_status(
         ),
         conflicts=dict(view.conflicts),
         rivals=view.rivals,
+        without_address=view.without_address,
         faulted=dict(view.faulted),
         set_aside=view.set_aside.describe(),
         datacenters={

@@ -113,6 +113,11 @@ class NamespaceView:
         return self._records.set_aside
 
     @property
+    def without_address(self) -> list[str]:
+        """The services that would have a virtual address if the range had one left."""
+        return sorted(f"{key.group}@@{key.service}" for key in self._records.without_address)
+
+    @property
     def faulted(self) -> dict[ResourceId, str]:
         """The resources that could not be made, and why."""
         return self._records.faulted
@@ -265,7 +270,7 @@ class NamespaceView:
             folded_to=dict(occasion.folded_to),
             oversized=named(self.oversized),
             withheld=self._withheld(),
-            claims=dict(self._records.claims),
+            claims=self._records.claims,
             **counted.counts,
             **circumstances(state, self.namespace),
         )

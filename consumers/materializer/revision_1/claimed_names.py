@@ -85,9 +85,9 @@ class ClaimedNames:
         """Resources' names and hosts that several want; none of them has it where several are first."""
         return {claim.partition(" ")[2]: tuple(sorted(who)) for claim, who in self._claims.items() if len(who) > 1}
 
-    def claims(self) -> Mapping[str, int]:
+    def claims(self) -> list[tuple[int, str]]:
         """No manifest named any."""
-        return {}
+        return []
 
     def _choose(self, key: ServiceKey) -> ServiceName:
         plain = service_name(self.settings, self.namespace, key)
