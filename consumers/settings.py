@@ -9,15 +9,10 @@ from typing import Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from consumers.rule_settings import ISTIO_PROTOCOLS, Rule
 from runtime.settings import AdminSettings, Section
 from schemas.topics import REGISTRY_EVENTS
 
-ISTIO_PROTOCOLS = frozenset(
-    {
-        "HTTP", "HTTPS", "GRPC", "HTTP2", "MONGO", "TCP", "TLS", "UDP", "REDIS", "MYSQL", "GRPC-WEB", "HTTP_PROXY",
-    }
-)  # fmt: skip
-"""All that a ServiceEntry's port may name."""
 _PLACEHOLDERS = {"service": "s", "group": "g", "namespace": "n"}
 
 
@@ -97,6 +92,9 @@ class ConversionSettings(Section):
         "metadata services too: only where nobody registers who may not reach them",
     )
     addresses: AddressSettings = AddressSettings()
+    rules: tuple[Rule, ...] = Field(
+        default=(), description="what is to be different of some services or instances; later ones win"
+    )
     config_groups: tuple[str, ...] = Field(
         default=("ISTIO",), description="groups, or patterns, whose config items hold Istio's YAML"
     )

@@ -24,6 +24,7 @@ from shiplog import __version__
 from shiplog.audit.command import app as audit_app
 from shiplog.control.command import app as control_app
 from shiplog.errors import CommandError
+from shiplog.explain import explain
 from shiplog.options import ConfigOption, OutputOption  # noqa: TC001 - typer reads them
 from shiplog.settings import Settings, read_command_settings, read_settings
 from shiplog.up import up
@@ -48,6 +49,7 @@ app.add_typer(control_app, name="control")
 app.add_typer(audit_app, name="audit")
 app.command()(up)
 app.command()(watch)
+app.command()(explain)
 
 
 def main() -> None:

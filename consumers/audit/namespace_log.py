@@ -13,7 +13,7 @@ from consumers.audit.verdict import Verdict
 from consumers.errors import NotRebuiltError
 from consumers.materializer.conversion import converter_name, revision_of
 from consumers.materializer.decisions import stands
-from consumers.materializer.past import read_range, rebuild
+from consumers.materializer.past import events_of, read_range, rebuild
 from runtime.kafka_reader import PartitionReader
 from schemas.errors import UndecodableRecordError
 from schemas.partitioner import partition_of
@@ -133,6 +133,12 @@ class NamespaceLog:
         """How many events a rebuild reads."""
         manifest = published.manifest
         return sum(last + 1 - manifest.recover_from.get(t, 0) for t, last in manifest.folded_to.items())
+
+    def events_of(
+        self, published: Published, each: Callable[[int], None] = lambda _: None
+    ) -> Iterator[tuple[str, int, RegistryEvent]]:
+        """All events that a version is made of, those of other namespaces in its partition among them."""
+        yield from events_of(self._reader, self._codecs, published.manifest, each=each)
 
     def events(self, after: dict[str, int], upto: dict[str, int]) -> Iterator[LoggedEvent]:
         """The namespace's events behind one version up to another, topic by topic."""

@@ -10,15 +10,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from consumers.materializer.conversion.folded_instance import COPY, HEALTHY, NAMED, SET_ASIDE, place_of
+from consumers.materializer.conversion.folded_instance import (
+    COPY,
+    DROPPED,
+    HEALTHY,
+    NAMED,
+    SET_ASIDE,
+    place_of,
+)
 from consumers.materializer.conversion.instance_address import Unlisted, read_address
+from consumers.rule_settings import HostNames, Resolution
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from consumers.materializer.conversion.folded_instance import FoldedInstance, PortNames
     from consumers.materializer.held_service import HeldService
+    from consumers.rule_settings import RuleSet
     from schemas.events import Datacenter, InstanceKey
+
+
+_OF_BOTH = frozenset({Resolution.DNS, Resolution.MIXED})
+"""With which IP addresses are listed beside host names."""
 
 
 class Candidate(NamedTuple):
@@ -52,8 +65,8 @@ class Chosen(NamedTuple):
     set_aside: list[SetAside]
 
 
-def choose(services: Mapping[Datacenter, HeldService]) -> Chosen:
-    """The endpoints of a service in all datacenters, and what is not among them."""
+def choose(services: Mapping[Datacenter, HeldService], wanted: RuleSet) -> Chosen:
+    """The endpoints of a service in all datacenters, and what is not among them; `wanted` is what rules set."""
     by_place: dict[tuple[str, int], Candidate] = {}
     left_out: list[tuple[Candidate, Unlisted]] = []
     for one in _candidates(services):
@@ -65,15 +78,32 @@ def choose(services: Mapping[Datacenter, HeldService]) -> Chosen:
         by_place[place] = better
         if not worse.is_held:
             left_out.append((worse, Unlisted.REPEATED))
-    named = sum(1 for one in by_place.values() if one.instance.flags & NAMED)
-    is_named = named * 2 > len(by_place)
+    found = list(by_place.values())
+    if wanted.host_names is HostNames.DROP:
+        left_out += [(one, Unlisted.DROPPED) for one in found if one.instance.flags & NAMED and not one.is_held]
+        found = [one for one in found if not one.instance.flags & NAMED]
+    is_named = is_resolved([one.instance for one in found], wanted)
     endpoints = []
-    for one in by_place.values():
-        if bool(one.instance.flags & NAMED) is is_named:
+    for one in found:
+        if bool(one.instance.flags & NAMED) is is_named or (is_named and wanted.resolution in _OF_BOTH):
             endpoints.append(one)
         elif not one.is_held:
             left_out.append((one, Unlisted.RESOLUTION))
     return Chosen(endpoints, is_named, [SetAside(one.datacenter, one.key, why) for one, why in left_out])
+
+
+def is_resolved(instances: Sequence[FoldedInstance], wanted: RuleSet) -> bool:
+    """Whether the entry is resolved by DNS: as rules set it, else as most addresses are."""
+    named = sum(1 for one in instances if one.flags & NAMED)
+    match wanted.resolution:
+        case Resolution.STATIC:
+            return False
+        case Resolution.DNS:
+            return True
+        case Resolution.MIXED:
+            return named > 0
+        case None:
+            return named * 2 > len(instances)
 
 
 def refused(services: Mapping[Datacenter, HeldService]) -> Iterator[SetAside]:
@@ -83,9 +113,8 @@ def refused(services: Mapping[Datacenter, HeldService]) -> Iterator[SetAside]:
             continue
         for key, instance in service.instances.items():
             if instance.flags & SET_ASIDE:
-                yield SetAside(
-                    datacenter, key, read_address(key.ip, allow_local=False).unlisted or Unlisted.DROPPED
-                )
+                why = None if instance.flags & DROPPED else read_address(key.ip, allow_local=False).unlisted
+                yield SetAside(datacenter, key, why or Unlisted.DROPPED)
 
 
 def are_apart(services: Iterable[HeldService]) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from consumers.materializer import held_service
 from consumers.materializer.conversion import FIRST_REVISION, REVISION, endpoint
 from consumers.materializer.conversion.folded_instance import default_names
+from consumers.materializer.conversion.rules import rules_of
 from consumers.materializer.folded_service import FoldedService
 from consumers.materializer.revision_1 import endpoint as first_endpoint
 from consumers.materializer.revision_1 import service_entry as first_service_entry
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 
     from consumers.materializer.conversion.folded_instance import FoldedInstance, PortNames
     from consumers.materializer.conversion.names import ServiceName
+    from consumers.materializer.conversion.rules import ServiceRules
     from consumers.materializer.held_service import HeldService, Joined
     from consumers.settings import ConversionSettings
-    from schemas.events import Datacenter, Instance, Namespace
+    from schemas.events import Datacenter, Instance, Namespace, ServiceKey
 
     Services = Mapping[Datacenter, HeldService]
 
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
 class Endpoints(Protocol):
     """Converts the instances of one datacenter."""
 
-    def convert(self, instance: Instance, names: PortNames) -> FoldedInstance:
+    def convert(
+        self, instance: Instance, names: PortNames, rules: ServiceRules | None = None, /
+    ) -> FoldedInstance:
         """The instance as the fold keeps it; see `EndpointConverter`."""
 
 
@@ -37,7 +41,7 @@ class Converter(Protocol):
     def endpoints(self, settings: ConversionSettings, datacenter: Datacenter) -> Endpoints:
         """What converts the instances of one datacenter."""
 
-    def new_service(self, settings: ConversionSettings) -> FoldedService:
+    def new_service(self, settings: ConversionSettings, namespace: Namespace, key: ServiceKey, /) -> FoldedService:
         """A service in one datacenter before its first instance."""
 
     def service_entry(
@@ -52,7 +56,7 @@ class _FirstConverter:
     def endpoints(self, settings: ConversionSettings, datacenter: Datacenter) -> Endpoints:
         return first_endpoint.EndpointConverter(settings, datacenter)
 
-    def new_service(self, settings: ConversionSettings) -> FoldedService:
+    def new_service(self, settings: ConversionSettings, _: Namespace, __: ServiceKey) -> FoldedService:
         return FoldedService(default_names(settings), joins_repeated=False)
 
     def service_entry(
@@ -67,8 +71,8 @@ class _PresentConverter:
     def endpoints(self, settings: ConversionSettings, datacenter: Datacenter) -> Endpoints:
         return endpoint.EndpointConverter(settings, datacenter)
 
-    def new_service(self, settings: ConversionSettings) -> FoldedService:
-        return FoldedService(default_names(settings))
+    def new_service(self, settings: ConversionSettings, namespace: Namespace, key: ServiceKey) -> FoldedService:
+        return FoldedService(default_names(settings), rules=rules_of(settings.rules, namespace, key))
 
     def service_entry(
         self, settings: ConversionSettings, namespace: Namespace, name: ServiceName, services: Services

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 
     from consumers.materializer.conversion.folded_instance import FoldedInstance, FurtherPort, PortNames
+    from consumers.materializer.conversion.rules import ServiceRules
     from schemas.events import InstanceKey
     from schemas.records import Part
 
@@ -55,9 +56,9 @@ class Ports(NamedTuple):
 class FoldedService:
     """A service in one datacenter; `part` is its encoded endpoints, None when they have to be encoded.
 
-    With `joins_repeated` an endpoint that is stated twice is one. `ports` is what all instances say of the port;
-    None where they may differ. `since` is when the first of the instances came that an endpoint can be made of, in
-    microseconds (UTC) of the log; None while there is none.
+    With `joins_repeated` an endpoint that is stated twice is one. `rules` are those that match the service.
+    `ports` is what all instances say of the port; None where they may differ. `since` is when the first of the
+    instances came that an endpoint can be made of, in microseconds (UTC) of the log; None while there is none.
 
     The counts are kept with each change, so that one instance's change costs one instance's work. A change that
     raises leaves the service as it was.
@@ -65,6 +66,7 @@ class FoldedService:
 
     names: PortNames
     joins_repeated: bool = True
+    rules: ServiceRules | None = None
     protect_threshold: float = 0.0
     digest: int = 0
     instances: dict[InstanceKey, FoldedInstance] = field(default_factory=dict)

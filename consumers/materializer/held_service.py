@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from consumers.materializer.candidates import are_apart, choose, refused
-from consumers.materializer.conversion.folded_instance import NAMED, rename_ports
-from consumers.materializer.conversion.head import elect, head_of
-from consumers.materializer.conversion.service_entry import encode_part, encode_record
+from consumers.materializer.candidates import are_apart, choose, is_resolved, refused
+from consumers.materializer.conversion.folded_instance import rename_ports
+from consumers.materializer.conversion.head import elect, head_of, ruled
+from consumers.materializer.conversion.service_entry import encode_part, encode_record, traits_of
 from consumers.materializer.conversion.weights import MAX_SUM, divide, divisor_of
+from consumers.rule_settings import Resolution, RuleSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from consumers.materializer.candidates import SetAside
     from consumers.materializer.conversion.folded_instance import FoldedInstance, PortNames
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from schemas.records import Part, ResourceRecord
 
 
+_NOTHING = RuleSet()
+
+
 class HeldService(NamedTuple):
     """A service in one datacenter, and the endpoints that its guard keeps."""
 
@@ -32,8 +36,13 @@ class HeldService(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing tells which port it has."""
-        return not self.held and not self.service.has_usable
+        """Whether nothing tells which port it has, or a rule drops it."""
+        return self.wanted.drop is True or (not self.held and not self.service.has_usable)
+
+    @property
+    def wanted(self) -> RuleSet:
+        """What rules set for the whole service."""
+        return _NOTHING if self.service.rules is None else self.service.rules.of_service
 
     def instances(self) -> Iterator[FoldedInstance]:
         """Those that an endpoint could be made of, and those held."""
@@ -43,10 +52,14 @@ class HeldService(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """A service's record, and the instances that are not in it although Nacos gives them out."""
+    """A service's record, and the instances that are not in it although Nacos gives them out.
+
+    `has_stated_addresses`: a rule says which virtual addresses it has, or that it has none.
+    """
 
     record: ResourceRecord
     set_aside: tuple[SetAside, ...] = ()
+    has_stated_addresses: bool = False
 
 
 def service_entry(
@@ -57,14 +70,15 @@ def service_entry(
 ) -> Joined:
     """The ServiceEntry of a service, with a part for each datacenter in which it is."""
     set_aside = list(refused(services))
+    wanted = next(iter(services.values())).wanted
     if _is_plain(services):
-        head, is_named, parts = _join(services)
+        head, is_named, parts = _join(services, wanted)
     else:
-        chosen = choose(services)
+        chosen = choose(services, wanted)
         set_aside += chosen.set_aside
         voters = [one.instance for one in chosen.endpoints] or _usable(services)
-        head = elect(voters)
-        is_named = chosen.is_named if chosen.endpoints else _is_named(voters)
+        head = ruled(elect(voters), wanted)
+        is_named = chosen.is_named if chosen.endpoints else is_resolved(voters, wanted)
         by_datacenter: dict[Datacenter, list[bytes]] = {datacenter: [] for datacenter in services}
         for datacenter, _key, instance, names, _is_held in chosen.endpoints:
             endpoint = instance.endpoint if names == head.names else rename_ports(instance, head.names)
@@ -74,8 +88,8 @@ def service_entry(
             encode_part(datacenter, divide(endpoints, divisor) if divisor > 1 else endpoints)
             for datacenter, endpoints in by_datacenter.items()
         ]
-    record = encode_record(namespace, name, head, tuple(parts), named=is_named)
-    return Joined(record, tuple(sorted(set_aside)))
+    record = encode_record(namespace, name, head, tuple(parts), traits_of(wanted), named=is_named)
+    return Joined(record, tuple(sorted(set_aside)), wanted.addresses is not None)
 
 
 def _is_plain(services: Mapping[Datacenter, HeldService]) -> bool:
@@ -90,7 +104,7 @@ def _is_plain(services: Mapping[Datacenter, HeldService]) -> bool:
     return are_apart(services.values())
 
 
-def _join(services: Mapping[Datacenter, HeldService]) -> tuple[Head, bool, list[Part]]:
+def _join(services: Mapping[Datacenter, HeldService], wanted: RuleSet) -> tuple[Head, bool, list[Part]]:
     """Of plain services; with several datacenters their parts stay in them until they change.
 
     That spares the other datacenters' when one changes. Of a single one it would only hold every byte twice.
@@ -101,7 +115,8 @@ def _join(services: Mapping[Datacenter, HeldService]) -> tuple[Head, bool, list[
     else:
         listed = [instance for one in services.values() for instance in one.service.listed()]
         head = elect(listed or _usable(services))
-    return head, False, [_part(one.service, name, head.names, len(services)) for name, one in services.items()]
+    head, is_named = ruled(head, wanted), wanted.resolution is Resolution.DNS
+    return head, is_named, [_part(one.service, name, head.names, len(services)) for name, one in services.items()]
 
 
 def _part(service: FoldedService, datacenter: Datacenter, names: PortNames, datacenters: int) -> Part:
@@ -116,7 +131,3 @@ def _part(service: FoldedService, datacenter: Datacenter, names: PortNames, data
 
 def _usable(services: Mapping[Datacenter, HeldService]) -> list[FoldedInstance]:
     return [instance for one in services.values() for instance in one.instances()]
-
-
-def _is_named(instances: Sequence[FoldedInstance]) -> bool:
-    return sum(1 for one in instances if one.flags & NAMED) * 2 > len(instances)

@@ -86,6 +86,10 @@ class NamespaceRecords:
         """Resources' names and hosts that several services want; the first has it."""
         return self._names.rivals()
 
+    def name_of(self, key: ServiceKey) -> ServiceName | None:
+        """What a service is called; None where it has no name."""
+        return self._names.known(key)
+
     def adopt_faulted(self, resources: Iterable[ResourceId]) -> None:
         """These could not be made before the last restart, and that was told then."""
         self.faulted = dict.fromkeys(resources, _TOLD)
@@ -187,7 +191,11 @@ class NamespaceRecords:
             joined = state.converter.service_entry(self.settings, self.namespace, name, services)
             record = records[SERVICE_ENTRIES, name.resource] = joined.record
             self.set_aside.note(key, joined.set_aside)
-            is_wanted = state.revision != FIRST_REVISION and wants_address(self.settings.addresses, record)
+            is_wanted = (
+                state.revision != FIRST_REVISION
+                and not joined.has_stated_addresses
+                and wants_address(self.settings.addresses, record)
+            )
             hosts[key] = name.host if is_wanted else None
         except Exception as error:  # noqa: BLE001 - it costs this service
             self._fail_service(key, former, error)
@@ -232,7 +240,9 @@ class NamespaceRecords:
                 service = there.services.get(key)
                 held = state.held(datacenter, self.namespace, key)
                 if service is not None or held:
-                    found[datacenter] = HeldService(service or state.converter.new_service(self.settings), held)
+                    found[datacenter] = HeldService(
+                        service or state.converter.new_service(self.settings, self.namespace, key), held
+                    )
             touched[key] = {} if all(one.is_empty for one in found.values()) else found
         except Exception as error:  # noqa: BLE001 - it costs this service
             self._fail_service(key, former, error)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from consumers.settings import ConversionSettings, GuardSettings
     from runtime.kafka_reader import PartitionReader
     from schemas.avro_codec import Codecs
+    from schemas.events import RegistryEvent
     from schemas.records import Manifest, ResourceRecord
 
     Records = dict[tuple[str, str], ResourceRecord]
@@ -39,9 +40,22 @@ def rebuild(
         NotRebuiltError: the log does not reach back so far.
         KafkaException: Kafka can't be read.
     """
+    replay = Replay(conversion, guard, manifest)
+    for topic, offset, event in events_of(reader, codecs, manifest, each=each):
+        replay.apply(topic, offset, event)
+    return replay.snapshot()
+
+
+def events_of(
+    reader: PartitionReader,
+    codecs: Codecs,
+    manifest: Manifest,
+    *,
+    each: Callable[[int], None] = lambda _: None,
+) -> Iterator[tuple[str, int, RegistryEvent]]:
+    """The partition's events that a manifest is made of: topic, offset, event; raises as `rebuild` does."""
     if not manifest.recover_from or not manifest.folded_to:
         raise NotRebuiltError("its manifest does not say where its fold begins: it is of an older shiplog")
-    replay = Replay(conversion, guard, manifest)
     for topic, last in manifest.folded_to.items():
         for number, message in enumerate(read_range(reader, topic, manifest.recover_from.get(topic, 0), last + 1)):
             if number % 1000 == 0:
@@ -50,8 +64,7 @@ def rebuild(
                 event = codecs.registry_event.decode(message.value())
             except UndecodableRecordError:
                 continue  # set aside when it was first read
-            replay.apply(topic, message.offset() or 0, event)
-    return replay.snapshot()
+            yield topic, message.offset() or 0, event
 
 
 def read_range(reader: PartitionReader, topic: str, first: int, end: int) -> Iterator[Message]:

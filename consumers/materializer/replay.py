@@ -16,6 +16,7 @@ from consumers.materializer.view import NamespaceView, Occasion
 from schemas.digests import format_snapshot_digest
 
 if TYPE_CHECKING:
+    from consumers.materializer.fold_state import PartitionState
     from consumers.settings import ConversionSettings, GuardSettings
     from schemas.events import RegistryEvent
     from schemas.records import Manifest, ResourceRecord
@@ -36,6 +37,16 @@ class Replay:
         self._view = NamespaceView(manifest.namespace, conversion)
         self._fold.decider.schedule(releases_of(manifest.decisions))
         self._fold.state.decisions[manifest.namespace] = without_releases(manifest.decisions)
+
+    @property
+    def state(self) -> PartitionState:
+        """What the events amount to."""
+        return self._fold.state
+
+    @property
+    def view(self) -> NamespaceView:
+        """The namespace's resources, once `snapshot` made them."""
+        return self._view
 
     def apply(self, topic: str, offset: int, event: RegistryEvent) -> None:
         """Folds in an event; those outside of what the manifest names are passed over."""

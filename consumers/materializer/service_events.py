@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from consumers.materializer.faults import Fault
     from consumers.materializer.fold_state import DatacenterState, NamespaceState
     from consumers.materializer.folded_service import FoldedService, Transition
-    from schemas.events import Instance, InstanceKey, RegistryEvent, ServiceDelta, ServiceKey, ServiceState
+    from schemas.events import (
+        Instance,
+        InstanceKey,
+        Namespace,
+        RegistryEvent,
+        ServiceDelta,
+        ServiceKey,
+        ServiceState,
+    )
 
 
 class ServiceEvents:
@@ -24,7 +32,7 @@ class ServiceEvents:
     `guarded` is which services look different because of the guard; the fold sets it with each event.
     """
 
-    def __init__(self, new_service: Callable[[], FoldedService], faults: list[Fault]) -> None:
+    def __init__(self, new_service: Callable[[Namespace, ServiceKey], FoldedService], faults: list[Fault]) -> None:
         self.guarded: frozenset[Place] = NOWHERE
         self._faults = faults
         self._new_service = new_service
@@ -42,12 +50,12 @@ class ServiceEvents:
         service = namespace.services.get(key)
         is_new = service is None
         if service is None:
-            service = self._new_service()
+            service = self._new_service(event.namespace, key)
         changes: dict[InstanceKey, FoldedInstance | None] = dict.fromkeys(body.removals)
-        convert, names = datacenter.endpoints.convert, service.names
+        convert, names, rules = datacenter.endpoints.convert, service.names, service.rules
         try:
             for upsert in body.upserts:
-                changes[upsert.key] = convert(upsert, names)
+                changes[upsert.key] = convert(upsert, names, rules)
         except Exception:  # noqa: BLE001 - each by itself tells which
             changes |= self._convert_each(datacenter, namespace, key, service, body.upserts)
         transition = service.replace(changes, service.protect_threshold)
@@ -78,11 +86,11 @@ class ServiceEvents:
         service = namespace.services.get(key)
         is_new = service is None
         if service is None:
-            service = self._new_service()
-        convert, names = datacenter.endpoints.convert, service.names
+            service = self._new_service(event.namespace, key)
+        convert, names, rules = datacenter.endpoints.convert, service.names, service.rules
         instances: Mapping[InstanceKey, FoldedInstance]
         try:
-            instances = {instance.key: convert(instance, names) for instance in body.instances}
+            instances = {instance.key: convert(instance, names, rules) for instance in body.instances}
         except Exception:  # noqa: BLE001 - each by itself tells which
             instances = self._convert_each(datacenter, namespace, key, service, body.instances)
         if (
@@ -121,7 +129,7 @@ class ServiceEvents:
             place = f"instance {instance.ip}:{instance.port} ({instance.cluster}) of {'/'.join(key)}"
             fault = None
             try:
-                folded = datacenter.endpoints.convert(instance, service.names)
+                folded = datacenter.endpoints.convert(instance, service.names, service.rules)
             except BadInstanceError as error:
                 folded = unusable(instance)
                 if instance.port or not key.is_of_consumers:

@@ -21,13 +21,14 @@ from schemas.topics import CONTROL_EVENTS, MAX_RECORD_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from consumers.materializer.conversion.names import ServiceName
     from consumers.materializer.faults import Fault
     from consumers.materializer.fold_state import PartitionState
     from consumers.materializer.folded_item import ResourceId
     from consumers.materializer.namespace_records import Records
     from consumers.materializer.set_aside_instances import SetAsideInstances
     from consumers.settings import ConversionSettings
-    from schemas.events import Datacenter, Namespace
+    from schemas.events import Datacenter, Namespace, ServiceKey
 
 MAX_BODY_BYTES = MAX_RECORD_BYTES - 64 * 1024
 """Of head, endpoints, labels and annotations; leaves room for names and digests."""
@@ -94,6 +95,10 @@ class NamespaceView:
 
     def __post_init__(self) -> None:
         self._records = NamespaceRecords(self.namespace, self.settings)
+
+    def name_of(self, key: ServiceKey) -> ServiceName | None:
+        """What a service is called; None where it has no name."""
+        return self._records.name_of(key)
 
     @property
     def conflicts(self) -> dict[ResourceId, tuple[str, ...]]:

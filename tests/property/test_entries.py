@@ -14,7 +14,8 @@ from consumers.materializer.conversion.endpoint import is_label
 from consumers.materializer.fold import Fold
 from consumers.materializer.fold_state import Touched
 from consumers.materializer.view import NamespaceView, Occasion
-from consumers.settings import ISTIO_PROTOCOLS, ConversionSettings
+from consumers.rule_settings import ISTIO_PROTOCOLS
+from consumers.settings import ConversionSettings
 from schemas.events import Instance, ServiceKey
 from schemas.protobuf.istio_networking.service_entry_pb2 import ServiceEntry
 from tests.property.hostile import NUMBERS, SETTINGS, json_values

@@ -87,7 +87,7 @@ class Faulty:
         self._stack = ExitStack()
 
     def __enter__(self) -> None:
-        self._wrap(EndpointConverter, "convert", lambda _, instance, __: instance.port == CONVERT)
+        self._wrap(EndpointConverter, "convert", lambda _, instance, *__: instance.port == CONVERT)
         self._wrap(FoldedService, "replace", self._has_marked_change)
         self._wrap(folded_item, "convert_item", lambda _, __, text, *___: "convert.x" in text)
         self._wrap(held_service, "service_entry", self._has_marked_instance)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumers.materializer.fold import Outcome
-from consumers.settings import ISTIO_PROTOCOLS, ConversionSettings
+from consumers.rule_settings import ISTIO_PROTOCOLS
+from consumers.settings import ConversionSettings
 from producers.listener.diff import state
 from producers.nacos.service_info import parse_service_info
 from schemas.events import ServiceKey

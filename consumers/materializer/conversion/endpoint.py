@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from consumers.materializer.conversion.folded_instance import (
     COPY,
+    DROPPED,
     ENABLED,
     HEALTHY,
     LISTABLE,
@@ -18,7 +19,9 @@ from consumers.materializer.conversion.folded_instance import (
     BadInstanceError,
     FoldedInstance,
     frame,
+    frame_endpoint,
     length_of,
+    unframe_endpoint,
 )
 from consumers.materializer.conversion.instance_address import read_address
 from consumers.materializer.conversion.stated_ports import (
@@ -30,10 +33,12 @@ from consumers.materializer.conversion.stated_ports import (
     stated,
 )
 from schemas.digests import instance_digest, text_of_metadata
+from schemas.protobuf.istio_networking.workload_entry_pb2 import WorkloadEntry
 from schemas.varint import varint
 
 if TYPE_CHECKING:
     from consumers.materializer.conversion.folded_instance import FurtherPort, PortNames
+    from consumers.materializer.conversion.rules import ServiceRules
     from consumers.settings import ConversionSettings
     from schemas.events import Datacenter, Instance
 
@@ -43,6 +48,7 @@ MAX_WEIGHT = 1_000_000
 _MAX_DESCRIBED = 16_384
 _MAX_REMEMBERED = 2048
 """Characters of metadata; longer ones are converted each time, so that a listener can't fill the memory."""
+TLS_MODE_LABEL = "security.istio.io/tlsMode"
 _COPY_KEY = "sourceClusterId"
 """What nacos-sync writes into the metadata of what it copies."""
 _NO_PORTS: tuple[FurtherPort, ...] = ()
@@ -75,6 +81,7 @@ class EndpointConverter:
 
     def __init__(self, settings: ConversionSettings, datacenter: Datacenter) -> None:
         self._settings = settings
+        self._datacenter = datacenter
         known = settings.datacenters.get(datacenter)
         self._locality, self._network = ("", "") if known is None else (known.locality, known.network)
         self._described: dict[tuple[object, ...], _Described] = {}
@@ -83,12 +90,14 @@ class EndpointConverter:
         self._default = settings.protocol
         self._allow_local = settings.allow_local_addresses
 
-    def convert(self, instance: Instance, names: PortNames) -> FoldedInstance:
+    def convert(self, instance: Instance, names: PortNames, rules: ServiceRules | None = None) -> FoldedInstance:
         """The instance as the fold keeps it; `names` is what the service calls its ports.
 
         Raises:
             BadInstanceError: its port or weight is none. The listener refuses those before they are in the log.
         """
+        if rules is not None and rules.touches_instances:
+            return self._convert_ruled(instance, names, rules)
         ip, port, cluster, weight, healthy, enabled, _, metadata = instance
         known_as = (cluster, *metadata.items())
         described = self._described.get(known_as)
@@ -118,6 +127,29 @@ class EndpointConverter:
         return _new(
             FoldedInstance, (digest, endpoint, flags, port, protocol, said.logical_port, further, hundredths)
         )
+
+    def _convert_ruled(self, instance: Instance, names: PortNames, rules: ServiceRules) -> FoldedInstance:
+        """As rules want it: with other labels, weight, account or vote, or not listed."""
+        wanted = rules.of_instance(self._datacenter, instance.metadata)
+        labels = {**wanted.labels, **({TLS_MODE_LABEL: wanted.tls_mode} if wanted.tls_mode else {})}
+        scale = wanted.weight_scale or 1.0
+        made = self.convert(
+            instance._replace(
+                metadata=instance.metadata | labels if labels else instance.metadata,
+                weight=min(instance.weight * scale, MAX_WEIGHT),
+            ),
+            names,
+        )
+        endpoint, flags = made.endpoint, made.flags
+        if wanted.service_account:
+            entry = WorkloadEntry.FromString(unframe_endpoint(endpoint))
+            entry.service_account = wanted.service_account
+            endpoint = frame_endpoint(entry)
+        if wanted.drop:
+            flags = (flags & ~LISTABLE) | SET_ASIDE | DROPPED
+        protocol = wanted.protocol or made.protocol
+        digest = instance_digest(instance)
+        return made._replace(digest=digest, endpoint=endpoint, flags=flags, protocol=protocol)
 
     def _describe(self, known_as: tuple[object, ...], cluster: str, metadata: dict[str, str]) -> _Described:
         settings = self._settings

@@ -25,6 +25,8 @@ SET_ASIDE = 32
 """Nacos would give it out, but Istio would refuse its address, or must not know it: see `Unlisted`."""
 RESPELLED = 64
 """Its address is not written as Nacos has it, so its key does not tell who else is at the same place."""
+DROPPED = 256
+"""A rule drops it."""
 COPY = 128
 """Another Nacos has it, from which nacos-sync copied it."""
 

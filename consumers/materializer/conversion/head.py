@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from consumers.materializer.conversion.folded_instance import FoldedInstance
+    from consumers.rule_settings import RuleSet
 
 _T = TypeVar("_T", int, str)
 
@@ -67,6 +68,20 @@ def head_of(number: int, protocol: str, further: tuple[FurtherPort, ...]) -> Hea
         names.add(name)
         numbers.add(wanted)
     return Head(tuple(ports), PortNames(main.name, tuple(keys)))
+
+
+def ruled(head: Head, wanted: RuleSet) -> Head:
+    """The head with the ports or the protocol that rules set."""
+    if wanted.ports is not None:
+        ports = tuple(Port(one.name or port_name(one.protocol), one.number, one.protocol) for one in wanted.ports)
+        return Head(ports, PortNames(ports[0].name, tuple((port.name, port.name) for port in ports[1:])))
+    if wanted.protocol is None:
+        return head
+    further = [
+        FurtherPort(key, port.protocol, port.number)
+        for (key, _), port in zip(head.names.further, head.ports[1:], strict=True)
+    ]
+    return head_of(head.ports[0].number, wanted.protocol, tuple(further))
 
 
 def _most_frequent(values: list[_T]) -> _T:

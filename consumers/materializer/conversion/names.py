@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from consumers.materializer.conversion.rules import rules_of
+
 if TYPE_CHECKING:
     from consumers.settings import ConversionSettings
     from schemas.events import Namespace, ServiceKey
@@ -58,10 +60,11 @@ def service_name(
         text = normalise(template.format(**parts))
         return _as_name(with_hash(text, salted) if attempt and "{service" not in template else text, salted)
 
+    rules = rules_of(settings.rules, namespace, key) if settings.rules else None
     return ServiceName(
         istio_namespace=_as_label(settings.istio_namespace.format(**parts | {"service": service}), identity),
         name=made(settings.name),
-        host=_as_host(made(settings.host)),
+        host=_as_host(made((rules and rules.of_service.host) or settings.host)),
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from consumers.materializer.conversion import SERVICE_ENTRIES, SERVICE_ENTRY_TYPE_URL
+from consumers.rule_settings import Location
 from schemas.digests import content_digest
 from schemas.protobuf.istio_networking.service_entry_pb2 import ServiceEntry, ServicePort
 from schemas.records import Part, ResourceRecord, resource_version
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from consumers.materializer.conversion.config_item import ConfigResource
     from consumers.materializer.conversion.head import Head
     from consumers.materializer.conversion.names import ServiceName
+    from consumers.rule_settings import RuleSet
     from schemas.events import Datacenter, Namespace
 
 
@@ -25,11 +27,41 @@ def encode_part(datacenter: Datacenter, endpoints: Iterable[bytes]) -> Part:
     return Part(datacenter=datacenter, digest=content_digest(body), body=body)
 
 
+class Traits(NamedTuple):
+    """What rules set of an entry besides its ports and endpoints."""
+
+    is_external: bool = False
+    addresses: tuple[str, ...] = ()
+    export_to: tuple[str, ...] = ()
+    subject_alt_names: tuple[str, ...] = ()
+
+
+_PLAIN = Traits()
+
+
+def traits_of(wanted: RuleSet) -> Traits:
+    """What rules set of an entry."""
+    if not wanted.model_fields_set:
+        return _PLAIN
+    return Traits(
+        is_external=wanted.location is Location.EXTERNAL,
+        addresses=wanted.addresses or (),
+        export_to=wanted.export_to or (),
+        subject_alt_names=wanted.subject_alt_names or (),
+    )
+
+
 def encode_record(
-    namespace: Namespace, name: ServiceName, head: Head, parts: tuple[Part, ...], *, named: bool
+    namespace: Namespace,
+    name: ServiceName,
+    head: Head,
+    parts: tuple[Part, ...],
+    traits: Traits = _PLAIN,
+    *,
+    named: bool,
 ) -> ResourceRecord:
-    """The resource record of a service; `named` says that an address is a host name."""
-    encoded = _encode_head(name.host, head, named=named)
+    """The resource record of a service; `named` says that it is resolved by DNS."""
+    encoded = _encode_head(name.host, head, traits, named=named)
     return record_of(namespace, SERVICE_ENTRIES, name.resource, SERVICE_ENTRY_TYPE_URL, {}, {}, encoded, parts)
 
 
@@ -70,10 +102,14 @@ def record_of(
 
 
 @lru_cache(maxsize=100_000)
-def _encode_head(host: str, head: Head, *, named: bool) -> bytes:
+def _encode_head(host: str, head: Head, traits: Traits, *, named: bool) -> bytes:
     return ServiceEntry(
         hosts=[host],
         ports=[ServicePort(number=port.number, protocol=port.protocol, name=port.name) for port in head.ports],
-        location=ServiceEntry.MESH_INTERNAL,
+        location=ServiceEntry.MESH_EXTERNAL if traits.is_external else ServiceEntry.MESH_INTERNAL,
+        # Istio takes networks for STATIC only.
+        addresses=[one for one in traits.addresses if not (named and "/" in one)],
+        export_to=traits.export_to,
+        subject_alt_names=traits.subject_alt_names,
         resolution=ServiceEntry.DNS if named else ServiceEntry.STATIC,
     ).SerializeToString(deterministic=True)

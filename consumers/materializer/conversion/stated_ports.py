@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from consumers.materializer.conversion.folded_instance import FurtherPort, port_name
-from consumers.settings import ISTIO_PROTOCOLS
+from consumers.rule_settings import ISTIO_PROTOCOLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

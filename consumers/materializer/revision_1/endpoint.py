@@ -23,6 +23,7 @@ from schemas.varint import varint
 
 if TYPE_CHECKING:
     from consumers.materializer.conversion.folded_instance import PortNames
+    from consumers.materializer.conversion.rules import ServiceRules
     from consumers.settings import ConversionSettings
     from schemas.events import Datacenter, Instance
 
@@ -66,7 +67,7 @@ class EndpointConverter:
         self._locality, self._network = ("", "") if known is None else (known.locality, known.network)
         self._described: dict[tuple[object, ...], _Described] = {}
 
-    def convert(self, instance: Instance, names: PortNames) -> FoldedInstance:
+    def convert(self, instance: Instance, names: PortNames, __: ServiceRules | None = None) -> FoldedInstance:
         """The instance as the fold keeps it; `names` is what the service calls its ports.
 
         Raises:
