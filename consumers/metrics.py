@@ -40,6 +40,12 @@ HOLDS = Gauge("shiplog_materializer_holds", "Holds of the guard that are open.",
 HOLDS_ENDED = Counter(
     "shiplog_materializer_holds_ended_total", "Holds of the guard that ended, by why.", ["scope", "ending"]
 )
+HEAD_HOLDS = Gauge(
+    "shiplog_materializer_head_holds", "Services whose instances vote for other ports than they have.", ["mode"]
+)
+HEAD_HOLDS_ENDED = Counter(
+    "shiplog_materializer_head_holds_ended_total", "Holds of heads that ended, by why.", ["ending"]
+)
 DECISIONS = Counter(
     "shiplog_materializer_decisions_total", "Operators' decisions, by kind and outcome.", ["kind", "outcome"]
 )

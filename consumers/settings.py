@@ -156,9 +156,20 @@ class DatacenterScopeSettings(ScopeSettings):
     deadline_s: float = Field(default=3600.0, gt=0)
 
 
-class GuardSettings(Section):
-    """The blast-radius guard: each service, each namespace, each datacenter (within a partition)."""
+class HeadSettings(Section):
+    """When a change of a service's ports or protocol is held, and for how long."""
 
+    mode: GuardMode = GuardMode.ENFORCE
+    min_size: int = Field(default=10, ge=1, description="a service with fewer endpoints changes its head at once")
+    delay_s: float = Field(
+        default=60.0, gt=0, description="so long its instances must vote for another head before it takes effect"
+    )
+
+
+class GuardSettings(Section):
+    """The blast-radius guard: each service, each namespace, each datacenter (within a partition), and heads."""
+
+    head: HeadSettings = HeadSettings()
     service: ServiceScopeSettings = ServiceScopeSettings()
     namespace: ScopeSettings = ScopeSettings()
     datacenter: DatacenterScopeSettings = DatacenterScopeSettings()

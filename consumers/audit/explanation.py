@@ -64,7 +64,9 @@ class Explanation:
             held = state.held(datacenter, namespace, key)
             if (service := there.services.get(key)) is not None or held:
                 empty = state.converter.new_service(self._settings, namespace, key)
-                services[datacenter] = HeldService(service or empty, held)
+                services[datacenter] = HeldService(
+                    service or empty, held, state.kept_head(datacenter, namespace, key)
+                )
         name = self._replay.view.name_of(key)
         record = None if name is None else records.get((SERVICE_ENTRIES, name.resource))
         answer: dict[str, Any] = {
@@ -121,7 +123,7 @@ class Explanation:
         self, services: Services, set_aside: dict[tuple[Datacenter, InstanceKey], SetAside]
     ) -> Iterator[dict[str, Any]]:
         rules = rules_of(self._settings.rules, self._manifest.namespace, self._key)
-        for datacenter, (service, held) in services.items():
+        for datacenter, (service, held, _) in services.items():
             listed = {key for key, _ in service.listed_by_key()}
             for key, instance in sorted(service.instances.items()):
                 why = set_aside.get((datacenter, key))

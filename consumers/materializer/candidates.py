@@ -108,7 +108,7 @@ def is_resolved(instances: Sequence[FoldedInstance], wanted: RuleSet) -> bool:
 
 def refused(services: Mapping[Datacenter, HeldService]) -> Iterator[SetAside]:
     """The instances whose addresses are not listed, and why."""
-    for datacenter, (service, _) in services.items():
+    for datacenter, (service, _, _) in services.items():
         if not service.has_set_aside:
             continue
         for key, instance in service.instances.items():
@@ -135,7 +135,7 @@ def are_apart(services: Iterable[HeldService]) -> bool:
 
 
 def _candidates(services: Mapping[Datacenter, HeldService]) -> Iterator[Candidate]:
-    for datacenter, (service, held) in services.items():
+    for datacenter, (service, held, _) in services.items():
         for key, instance in service.listed_by_key():
             yield Candidate(datacenter, key, instance, service.names, is_held=False)
         for key, lost in held.items():

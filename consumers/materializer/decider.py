@@ -63,5 +63,6 @@ class Decider:
         self._state.releases.append(decision)
         there = self._state.datacenters.get(release.datacenter)
         if there is not None:
-            places = there.guard.release(held_place(release, decision.event.namespace))
+            where = held_place(release, decision.event.namespace)
+            places = there.guard.release(where) | there.heads.release(where)
             self._state.note_guarded(there, places, CONTROL_EVENTS, decision.offset, decision.event.issued_at)

@@ -43,8 +43,10 @@ from consumers.materializer.fold_state import (
 )
 from consumers.materializer.folded_item import holds_resources
 from consumers.materializer.guard import LONGEST_STEP_US, Guard, Keyframe
+from consumers.materializer.head_guard import HeadGuard
 from consumers.materializer.service_events import ServiceEvents
 from consumers.materializer.unstated import gone_items, gone_services, next_part
+from consumers.settings import GuardMode, HeadSettings
 from schemas.events import (
     ConfigGone,
     ConfigState,
@@ -147,6 +149,8 @@ class Fold:
             services.guarded = datacenter.guard.tick(observed_at, blind=datacenter.link is _BLIND)
         except Exception as error:  # noqa: BLE001 - the fold goes on without what the guard remembers
             services.guarded = services.restart_guard(datacenter, error)
+        if datacenter.heads.holds:
+            services.guarded |= datacenter.heads.tick(datacenter.guard.clock)
         if isinstance(body, Heartbeat):
             datacenter.link = body.link
         else:
@@ -172,7 +176,7 @@ class Fold:
                 touched.clear()
             elif isinstance(body, SyncCompleted) and namespace is not None and namespace.complete:
                 self.state.note_complete(event.namespace, topic, offset, observed_at)
-        if services.guarded or datacenter.guard.has_opened:
+        if services.guarded or datacenter.guard.has_opened or datacenter.heads.has_opened:
             self.state.note_guarded(datacenter, services.guarded, topic, offset, observed_at)
         return outcome
 
@@ -206,6 +210,7 @@ class Fold:
             epoch=event.epoch,
             sequence=event.sequence,
             guard=Guard(self._guard, longest_step_us=self._longest_step_us),
+            heads=HeadGuard(self._guard.head if self._revision != FIRST_REVISION else _UNWATCHED),
             endpoints=self.state.converter.endpoints(self._settings, event.datacenter),
         )
         return datacenter
@@ -243,7 +248,7 @@ class Fold:
             case SyncStarted():
                 namespace.gone = False
                 namespace.sync = Sync(
-                    beginning=Keyframe(offset, datacenter.guard.clock, not datacenter.guard.holds),
+                    beginning=Keyframe(offset, datacenter.guard.clock, _is_quiet(datacenter)),
                     observed_at=event.observed_at,
                 )
             case SyncCompleted():
@@ -321,6 +326,14 @@ class Fold:
         reproduced = [n for n, one in enumerate(namespace.keyframes) if datacenter.guard.is_reproduced(one)]
         del namespace.keyframes[: max(reproduced, default=0)]
         return Outcome.APPLIED
+
+
+def _is_quiet(datacenter: DatacenterState) -> bool:
+    """Whether nothing is held."""
+    return not datacenter.guard.holds and not datacenter.heads.holds
+
+
+_UNWATCHED = HeadSettings(mode=GuardMode.OFF)
 
 
 class _BadNameError(Exception):

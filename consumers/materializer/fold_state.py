@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
+    from consumers.materializer.conversion.head import Head
     from consumers.materializer.converters import Converter, Endpoints
     from consumers.materializer.folded_item import FoldedItem, ResourceId
     from consumers.materializer.folded_service import FoldedService
     from consumers.materializer.guard import Guard, Keyframe, Lost
+    from consumers.materializer.head_guard import HeadGuard
     from consumers.materializer.unstated import PartedState
     from schemas.control import Decision
     from schemas.events import ConfigKey, InstanceKey, Namespace, ServiceKey, SessionId
@@ -115,16 +117,18 @@ class DatacenterState:
     epoch: int
     sequence: int
     guard: Guard
+    heads: HeadGuard
     endpoints: Endpoints
     link: Link = Link.LIVE
     strange: str = ""
     namespaces: dict[Namespace, NamespaceState] = field(default_factory=dict)
 
     def disturb_keyframes(self) -> None:
-        """A hold opened: keyframes of less than a window ago are no place to begin at."""
+        """A hold opened: keyframes of less than a window ago are no place to begin at, nor those that are read."""
         for namespace in self.namespaces.values():
-            syncs = [namespace.sync.beginning] if namespace.sync is not None else []
-            for keyframe in (*namespace.keyframes, *syncs):
+            if namespace.sync is not None:
+                namespace.sync.beginning.is_quiet = False
+            for keyframe in namespace.keyframes:
                 if keyframe.clock + self.guard.settings.longest_window_us >= self.guard.clock:
                     keyframe.is_quiet = False
 
@@ -172,8 +176,8 @@ class PartitionState:
         self, datacenter: DatacenterState, places: AbstractSet[Place], topic: str, offset: int, observed_at: int
     ) -> None:
         """Services that look different because a hold began or ended; they may be another namespace's."""
-        if datacenter.guard.has_opened:
-            datacenter.guard.has_opened = False
+        if datacenter.guard.has_opened or datacenter.heads.has_opened:
+            datacenter.guard.has_opened = datacenter.heads.has_opened = False
             datacenter.disturb_keyframes()
         for place in places:
             namespace = datacenter.namespaces.get(place.namespace)
@@ -257,6 +261,17 @@ class PartitionState:
                     service.since = since
                     differing.add(key)
         return differing
+
+    def describe_holds(self, datacenter: Datacenter, namespace: Namespace) -> list[str]:
+        """The open holds that bear on a namespace, of endpoints and of heads, as a manifest names them."""
+        there = self.datacenters[datacenter]
+        endpoints = [hold.describe(datacenter) for hold in there.guard.holds_of(namespace)]
+        return endpoints + [hold.describe(datacenter) for hold in there.heads.holds_of(namespace)]
+
+    def kept_head(self, datacenter: Datacenter, namespace: Namespace, key: ServiceKey) -> Head | None:
+        """The head that a service keeps although its instances vote for another."""
+        heads = self.datacenters[datacenter].heads
+        return heads.kept(Place(namespace, key)) if heads.holds else None
 
     def of_namespace(self, namespace: Namespace) -> dict[Datacenter, NamespaceState]:
         """The namespace in each datacenter that has it, in the order of their names."""

@@ -16,12 +16,14 @@ from consumers.materializer.conversion.folded_instance import (
     place_of,
     rename_ports,
 )
+from consumers.materializer.conversion.head import elect, head_of, ruled
 from schemas.digests import SERVICE_DIGEST_MODULUS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 
     from consumers.materializer.conversion.folded_instance import FoldedInstance, FurtherPort, PortNames
+    from consumers.materializer.conversion.head import Head
     from consumers.materializer.conversion.rules import ServiceRules
     from schemas.events import InstanceKey
     from schemas.records import Part
@@ -30,17 +32,20 @@ if TYPE_CHECKING:
 class Transition(NamedTuple):
     """What a change did to the endpoints that Pilots get: those lost, as they were, those new, how many more.
 
-    `is_seen` says whether Pilots would see any of it: what Nacos says may change without that.
+    `is_seen` says whether Pilots would see any of it: what Nacos says may change without that. With
+    `may_change_votes` the service's instances may vote for other ports.
     """
 
     is_seen: bool
     lost: Mapping[InstanceKey, FoldedInstance]
     listed: Sequence[InstanceKey]
     difference: int
+    may_change_votes: bool = False
 
 
 _RARE = NAMED | UNUSABLE | RESPELLED | SET_ASIDE
 _UNSEEN, _SEEN = Transition(False, {}, (), 0), Transition(True, {}, (), 0)
+_OTHER_PORTS = Transition(True, {}, (), 0, may_change_votes=True)
 
 
 class Ports(NamedTuple):
@@ -60,6 +65,8 @@ class FoldedService:
     `ports` is what all instances say of the port; None where they may differ. `since` is when the first of the
     instances came that an endpoint can be made of, in microseconds (UTC) of the log; None while there is none.
 
+    `voted` is what `vote` gave last, for the guard of heads.
+
     The counts are kept with each change, so that one instance's change costs one instance's work. A change that
     raises leaves the service as it was.
     """
@@ -74,6 +81,7 @@ class FoldedService:
     part_is_named: bool = False
     ports: Ports | None = None
     since: int | None = None
+    voted: Head | None = None
     _unusable: int = 0
     _named: int = 0
     _enabled: int = 0
@@ -157,6 +165,20 @@ class FoldedService:
         protected = self.protected
         return [(key, one) for key, one in self.instances.items() if _is_listed(one, protected=protected)]
 
+    def vote(self) -> Head | None:
+        """The head that the instances vote for which Pilots get, else that of the others; as rules want it.
+
+        None where there is no instance that could have an endpoint.
+        """
+        if not self.has_usable:
+            return None
+        if self.ports is not None:
+            port, protocol, logical_port, further = self.ports
+            head = head_of(logical_port or port, protocol, further)
+        else:
+            head = elect(self.listed() or list(self.usable()))
+        return head if self.rules is None else ruled(head, self.rules.of_service)
+
     def replace(
         self, changes: Mapping[InstanceKey, FoldedInstance | None], protect_threshold: float
     ) -> Transition:
@@ -193,7 +215,7 @@ class FoldedService:
             instances.update(changes)  # type: ignore[arg-type]  # there is no removal among them
             for flags, weight in heavier:
                 self._add_weight(flags, weight)
-            transition = _SEEN if is_seen else _UNSEEN
+            transition = _OTHER_PORTS if has_other_ports else _SEEN if is_seen else _UNSEEN
         self.digest, self.protect_threshold = digest % SERVICE_DIGEST_MODULUS, protect_threshold
         return transition
 
@@ -228,7 +250,8 @@ class FoldedService:
                 lost[key] = former
             elif after and not before:
                 listed.append(key)
-        return Transition(is_seen, lost, listed, self._count(protected=protected) - count)
+        difference = self._count(protected=protected) - count
+        return Transition(is_seen, lost, listed, difference, may_change_votes=True)
 
     def _undo(self, changed: list[tuple[InstanceKey, FoldedInstance | None, FoldedInstance | None]]) -> None:
         """Puts the instances back that a change had begun to replace, and counts anew."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from consumers.materializer.candidates import are_apart, choose, is_resolved, refused
 from consumers.materializer.conversion.folded_instance import rename_ports
-from consumers.materializer.conversion.head import elect, head_of, ruled
+from consumers.materializer.conversion.head import as_vote, elect, head_of, ruled
 from consumers.materializer.conversion.service_entry import encode_part, encode_record, traits_of
 from consumers.materializer.conversion.weights import MAX_SUM, divide, divisor_of
 from consumers.rule_settings import Resolution, RuleSet
@@ -14,7 +14,7 @@ from consumers.rule_settings import Resolution, RuleSet
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from consumers.materializer.candidates import SetAside
+    from consumers.materializer.candidates import Candidate, SetAside
     from consumers.materializer.conversion.folded_instance import FoldedInstance, PortNames
     from consumers.materializer.conversion.head import Head
     from consumers.materializer.conversion.names import ServiceName
@@ -29,10 +29,11 @@ _NOTHING = RuleSet()
 
 
 class HeldService(NamedTuple):
-    """A service in one datacenter, and the endpoints that its guard keeps."""
+    """A service in one datacenter, and the endpoints and the head that its guard keeps."""
 
     service: FoldedService
     held: dict[InstanceKey, Lost]
+    kept: Head | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -76,12 +77,17 @@ def service_entry(
     else:
         chosen = choose(services, wanted)
         set_aside += chosen.set_aside
-        voters = [one.instance for one in chosen.endpoints] or _usable(services)
+        voters = _voters(services, chosen.endpoints) or _usable(services)
         head = ruled(elect(voters), wanted)
-        is_named = chosen.is_named if chosen.endpoints else is_resolved(voters, wanted)
+        is_named = chosen.is_named if chosen.endpoints else is_resolved(_usable(services), wanted)
         by_datacenter: dict[Datacenter, list[bytes]] = {datacenter: [] for datacenter in services}
-        for datacenter, _key, instance, names, _is_held in chosen.endpoints:
-            endpoint = instance.endpoint if names == head.names else rename_ports(instance, head.names)
+        for one in services.values():
+            one.service.use_names(head.names)
+        for datacenter, key, instance, names, is_held in chosen.endpoints:
+            if not is_held:
+                endpoint = services[datacenter].service.instances[key].endpoint
+            else:
+                endpoint = instance.endpoint if names == head.names else rename_ports(instance, head.names)
             by_datacenter[datacenter].append(endpoint)
         divisor = divisor_of(sum(one.instance.weight for one in chosen.endpoints), len(chosen.endpoints))
         parts = [
@@ -95,8 +101,8 @@ def service_entry(
 def _is_plain(services: Mapping[Datacenter, HeldService]) -> bool:
     """Whether each listed instance is an endpoint as it is: nearly always, and far cheaper to join."""
     weight = 0
-    for service, held in services.values():
-        if held or service.may_be_named:
+    for service, held, kept in services.values():
+        if held or kept is not None or service.may_be_named:
             return False
         weight += service.weight
     if weight > MAX_SUM // 2:
@@ -127,6 +133,17 @@ def _part(service: FoldedService, datacenter: Datacenter, names: PortNames, data
     if datacenters > 1:
         service.part = part
     return part
+
+
+def _voters(services: Mapping[Datacenter, HeldService], endpoints: list[Candidate]) -> list[FoldedInstance]:
+    """The endpoints' votes; those of a datacenter whose head is kept are all for that one."""
+    if all(one.kept is None for one in services.values()):
+        return [one.instance for one in endpoints]
+    voters = []
+    for datacenter, one in services.items():
+        here = [candidate.instance for candidate in endpoints if candidate.datacenter == datacenter]
+        voters += here if one.kept is None else [as_vote(one.kept)] * max(1, len(here))
+    return voters
 
 
 def _usable(services: Mapping[Datacenter, HeldService]) -> list[FoldedInstance]:

@@ -63,9 +63,7 @@ def circumstances(state: PartitionState, namespace: Namespace) -> dict[str, Any]
     """The fields of a manifest that tell of links, holds and decisions."""
     here = state.of_namespace(namespace)
     holds = [
-        _shown(hold.describe(datacenter))
-        for datacenter in here
-        for hold in state.datacenters[datacenter].guard.holds_of(namespace)[:MAX_NAMED]
+        _shown(text) for datacenter in here for text in state.describe_holds(datacenter, namespace)[:MAX_NAMED]
     ]
     return {
         "links": {datacenter: state.datacenters[datacenter].link for datacenter in here},

@@ -240,8 +240,11 @@ class NamespaceRecords:
                 service = there.services.get(key)
                 held = state.held(datacenter, self.namespace, key)
                 if service is not None or held:
+                    empty = state.converter.new_service
                     found[datacenter] = HeldService(
-                        service or state.converter.new_service(self.settings, self.namespace, key), held
+                        service or empty(self.settings, self.namespace, key),
+                        held,
+                        state.kept_head(datacenter, self.namespace, key),
                     )
             touched[key] = {} if all(one.is_empty for one in found.values()) else found
         except Exception as error:  # noqa: BLE001 - it costs this service

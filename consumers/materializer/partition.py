@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from consumers.materializer.faults import Fault
     from consumers.materializer.guard import Ending, Hold
+    from consumers.materializer.head_guard import HeadHold
     from consumers.materializer.recovery import Beginning
     from consumers.materializer.status import NamespaceStatus
     from consumers.materializer.view import PublishedNamespace, Update
@@ -171,6 +172,7 @@ class MaterializedPartition:
         """
         self.recovering = False
         self.take_ended_holds()  # counted when they ended for the first time
+        self.take_ended_head_holds()
         state = self._fold.state
         occasion = self._occasion("recovery")
         for namespace in list(state.changes):
@@ -437,6 +439,22 @@ class MaterializedPartition:
             datacenter.guard.ended.clear()
         return found
 
+    def head_holds(self) -> list[tuple[Datacenter, HeadHold]]:
+        """The heads of services that are kept although their instances vote for others."""
+        return [
+            (name, hold)
+            for name, datacenter in self._fold.state.datacenters.items()
+            for hold in datacenter.heads.holds.values()
+        ]
+
+    def take_ended_head_holds(self) -> list[tuple[Datacenter, HeadHold, Ending]]:
+        """Those that ended since the last call: datacenter, hold, why."""
+        found = []
+        for name, datacenter in self._fold.state.datacenters.items():
+            found += [(name, hold, ending) for hold, ending in datacenter.heads.ended]
+            datacenter.heads.ended.clear()
+        return found
+
     def strange(self) -> dict[Datacenter, str]:
         """Datacenters whose events may be passed over for a session that no listener has, and why."""
         return {name: one.strange for name, one in self._fold.state.datacenters.items() if one.strange}
@@ -453,7 +471,8 @@ class MaterializedPartition:
             "namespaces": sorted(self.views),
             "awaited": {name: sorted(datacenters) for name, datacenters in self.awaited().items()},
             "unsettled_topics": sorted(self._standing.unsettled),
-            "holds": [hold.describe(name) for name, hold in self.holds()],
+            "holds": [hold.describe(name) for name, hold in self.holds()]
+            + [hold.describe(name) for name, hold in self.head_holds()],
             "datacenters": datacenter_statuses(self._fold.state),
         }
 

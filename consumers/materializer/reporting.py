@@ -46,6 +46,7 @@ class Reporting:
 
     def __init__(self) -> None:
         self._holds: set[str] = set()
+        self._head_holds: set[str] = set()
         self._conflicts: set[str] = set()
         self._without_address: set[str] = set()
         self._rivals: set[tuple[str, tuple[str, ...]]] = set()
@@ -63,6 +64,7 @@ class Reporting:
     ) -> Status:
         """Sets the metrics, logs what is new, and answers with the status."""
         self._report_holds(partitions)
+        self._report_head_holds(partitions)
         self._report_conflicts(partitions)
         self._report_rivals(partitions)
         self._report_addresses(partitions)
@@ -204,6 +206,25 @@ class Reporting:
             for datacenter, hold, ending in partition.take_ended_holds():
                 metrics.HOLDS_ENDED.labels(hold.scope, ending).inc()
                 _log.warning("endpoints are no longer held", hold=hold.describe(datacenter), ending=ending)
+
+    def _report_head_holds(self, partitions: Collection[MaterializedPartition]) -> None:
+        """Services whose instances vote for another head, and what came of it."""
+        present = {
+            hold.describe(datacenter): hold.mode
+            for partition in partitions
+            if not partition.recovering
+            for datacenter, hold in partition.head_holds()
+        }
+        for name in sorted(present.keys() - self._head_holds)[:_MOST_LINES]:
+            _log.warning("head_of_service_changes", hold=name)
+        self._head_holds = set(present)
+        modes = list(present.values())
+        for mode in (GuardMode.OBSERVE, GuardMode.ENFORCE):
+            metrics.HEAD_HOLDS.labels(mode).set(modes.count(mode))
+        for partition in partitions:
+            for datacenter, hold, ending in partition.take_ended_head_holds():
+                metrics.HEAD_HOLDS_ENDED.labels(ending).inc()
+                _log.warning("head_of_service_settled", hold=hold.describe(datacenter), ending=ending)
 
 
 def namespaces_page(status: Status) -> list[dict[str, Any]]:

@@ -63,6 +63,8 @@ class ServiceEvents:
             namespace.services[key] = service
         if service.has_usable is (service.since is None):
             _note_presence(event, namespace, service)
+        if transition.may_change_votes and datacenter.heads.is_on:
+            _note_vote(event, datacenter, key, service, transition)
         if transition.is_seen:
             service.part = None
             touched.add(key)
@@ -108,6 +110,8 @@ class ServiceEvents:
             namespace.services[key] = service
         if service.has_usable is (service.since is None):
             _note_presence(event, namespace, service)
+        if transition.may_change_votes and datacenter.heads.is_on:
+            _note_vote(event, datacenter, key, service, transition)
         service.part = None
         touched.add(key)
         namespace.faulted.services.discard(key)
@@ -155,6 +159,8 @@ class ServiceEvents:
         service = namespace.services.get(key)
         if service is not None:
             transition = service.replace(dict.fromkeys(service.instances), service.protect_threshold)
+            if datacenter.heads.is_on:
+                _note_vote(event, datacenter, key, service, transition)
             del namespace.services[key]
             touched.add(key)
             if transition.lost:
@@ -185,7 +191,7 @@ class ServiceEvents:
         transition: Transition,
     ) -> None:
         """Tells the guard."""
-        _, lost, listed, difference = transition
+        _, lost, listed, difference, _ = transition
         place = Place(event.namespace, key)
         try:
             self.guarded |= datacenter.guard.change(place, lost, listed, difference, service.names)
@@ -212,3 +218,18 @@ def _note_presence(event: RegistryEvent, namespace: NamespaceState, service: Fol
         service.since = event.observed_at if namespace.sync is None else namespace.sync.observed_at
     else:
         service.since = None
+
+
+def _note_vote(
+    event: RegistryEvent,
+    datacenter: DatacenterState,
+    key: ServiceKey,
+    service: FoldedService,
+    transition: Transition,
+) -> None:
+    """Tells the guard of heads what the service's instances vote for."""
+    before, now = service.voted, service.vote()
+    service.voted = now
+    if before != now or datacenter.heads.holds:
+        size = max(service.count, service.count - transition.difference)
+        datacenter.heads.note(Place(event.namespace, key), before, now, size, datacenter.guard.clock)

@@ -59,11 +59,7 @@ def namespace_status(
         stands=state.stands(name),
         missing=state.missing(name, expected),
         awaited=tuple(sorted(awaited)),
-        holds=tuple(
-            hold.describe(datacenter)
-            for datacenter, there in state.datacenters.items()
-            for hold in there.guard.holds_of(name)
-        ),
+        holds=tuple(text for datacenter in state.datacenters for text in state.describe_holds(datacenter, name)),
         conflicts=dict(view.conflicts),
         rivals=view.rivals,
         without_address=view.without_address,

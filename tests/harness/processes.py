@@ -45,7 +45,7 @@ def guard(mode: str, *scopes: str) -> dict[str, str]:
     """The settings that put the guard into a mode: in all scopes, or in some."""
     return {
         f"SHIPLOG_MATERIALIZER__GUARD__{scope.upper()}__MODE": mode
-        for scope in scopes or ("service", "namespace", "datacenter")
+        for scope in scopes or ("service", "namespace", "datacenter", "head")
     }
 
 

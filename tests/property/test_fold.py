@@ -161,7 +161,8 @@ def test_with_a_guard_folding_from_an_old_enough_keyframe_is_folding_from_the_be
     The log's clock is an event a microsecond, so windows and deadlines pass within it.
     """
     scope = {"max_share": share, "min_size": 2, "window_s": window / 1e6, "deadline_s": deadline / 1e6}
-    guard = GuardSettings.model_validate({"service": scope, "namespace": scope, "datacenter": scope})
+    head = {"min_size": 2, "delay_s": deadline / 1e6}
+    guard = GuardSettings.model_validate({"service": scope, "namespace": scope, "datacenter": scope, "head": head})
     log = Publisher(guard)
     log.lay(first)
     for between in rounds:

@@ -24,7 +24,7 @@ from schemas.protobuf.istio_networking.service_entry_pb2 import ServiceEntry
 PUBLIC = Namespace("public")
 TOPIC = "shiplog.registry.events"
 _OFF = {"mode": GuardMode.OFF}
-UNGUARDED = GuardSettings.model_validate({"service": _OFF, "namespace": _OFF, "datacenter": _OFF})
+UNGUARDED = GuardSettings.model_validate({"service": _OFF, "namespace": _OFF, "datacenter": _OFF, "head": _OFF})
 
 
 def make(ip: str = "10.0.0.1", port: int = 8080, **changes: object) -> Instance:

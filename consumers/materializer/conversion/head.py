@@ -12,12 +12,11 @@ from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from consumers.materializer.conversion.folded_instance import FurtherPort, PortNames, port_name
+from consumers.materializer.conversion.folded_instance import FoldedInstance, FurtherPort, PortNames, port_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from consumers.materializer.conversion.folded_instance import FoldedInstance
     from consumers.rule_settings import RuleSet
 
 _T = TypeVar("_T", int, str)
@@ -68,6 +67,16 @@ def head_of(number: int, protocol: str, further: tuple[FurtherPort, ...]) -> Hea
         names.add(name)
         numbers.add(wanted)
     return Head(tuple(ports), PortNames(main.name, tuple(keys)))
+
+
+def as_vote(head: Head) -> FoldedInstance:
+    """An instance that votes for the head; it has no endpoint."""
+    main = head.ports[0]
+    further = tuple(
+        FurtherPort(key, port.protocol, port.number)
+        for (key, _), port in zip(head.names.further, head.ports[1:], strict=True)
+    )
+    return FoldedInstance(0, b"", 0, main.number, main.protocol, main.number, further)
 
 
 def ruled(head: Head, wanted: RuleSet) -> Head:
