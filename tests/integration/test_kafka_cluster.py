@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.harness.servers import NacosServer
 
 SERVICES = 100
-ROUNDS = int(os.environ.get("SHIPLOG_BROKER_ROUNDS", "0"))
+ROUNDS = int(os.environ.get("SHIPLOG_BROKER_ROUNDS", "1"))
 """How often each broker is killed; `make soak` sets two."""
 NOTICED_S = 12.0
 """By then Kafka misses a broker that was killed (broker.session.timeout.ms is 9 s), and has new leaders."""
@@ -42,7 +42,6 @@ def processes(granted: KafkaCluster, nacos: NacosServer, namespace: str, tmp_pat
 
 
 @pytest.mark.timeout(240 + 120 * ROUNDS)
-@pytest.mark.skipif(not ROUNDS, reason="minutes of broker kills: make soak sets SHIPLOG_BROKER_ROUNDS")
 def test_brokers_killed_one_after_the_other(
     processes: Processes,
     kafka_cluster: KafkaCluster,
