@@ -28,6 +28,10 @@ _log = structlog.get_logger()
 
 _TIMEOUT_S = 10.0
 _CONNECT_S = 3.0
+_PAUSE_S = 0.2
+_ELECTION_S = 15.0
+_ELECTING = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+"""Of a topic that was just made, or whose broker died: over in a moment."""
 _AGAIN_PAUSE_S = 1.0
 _DRAIN_S = 1.0
 _UNKNOWN_TOPIC_ID = 100
@@ -118,11 +122,17 @@ class KafkaReader:
         Raises:
             KafkaUnusableError: Kafka can't be reached or the topic does not exist.
         """
-        try:
-            with self._in_use:
-                partitions = self._assign_all()
-        except KafkaException as error:
-            raise KafkaUnusableError(f"cannot read {self._topic}: {error.args[0].str()}") from error
+        deadline = time.monotonic() + _ELECTION_S
+        while True:
+            try:
+                with self._in_use:
+                    partitions = self._assign_all()
+                break
+            except KafkaException as error:
+                fault = error.args[0]
+                if fault.code() not in _ELECTING or time.monotonic() > deadline:
+                    raise KafkaUnusableError(f"cannot read {self._topic}: {fault.str()}") from error
+            time.sleep(_PAUSE_S)
         self._next = dict.fromkeys(partitions, 0)
         self.in_touch_at = time.time()
         self._thread.start()

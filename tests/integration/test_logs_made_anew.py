@@ -484,7 +484,7 @@ def test_a_topic_that_is_added_in_a_rolling_restart_is_read(
     wait_for(
         lambda: len(topics_of(first)) == len(topics_of(second)) == 2, timeout_s=60, what="partitions shared out"
     )
-    added = "dc2.shiplog.registry.events"
+    added = f"{uuid.uuid4().hex[:8]}.{REGISTRY_EVENTS}"  # nobody else's
     config = next(topic.config() for topic in topic_settings() if topic.name == REGISTRY_EVENTS)  # as mirrored
     new = NewTopic(added, num_partitions=PARTITIONS, replication_factor=1, config=config)
     admin.create_topics([new])[added].result(10)
