@@ -37,7 +37,7 @@ coverage: $(READY) ## branch coverage of what decides, by the unit and property 
 
 test: check ## check, and every test, on real Kafka and real Nacos
 	@sh deploy/require.sh $(PYTHON) go
-	$(BIN)/pytest
+	$(BIN)/python -m tests.halves
 
 bench: $(READY) ## every benchmark; see bench/README.md for one at a time
 	$(BIN)/python -m bench all

@@ -10,6 +10,8 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from tests.halves import HALVES, half_of, ports_of
+from tests.harness import servers
 from tests.harness.kafka_cluster import KafkaCluster, start_cluster
 from tests.harness.kafka_permissions import documented, grant, revoke_all
 from tests.harness.load import Load
@@ -37,8 +39,22 @@ settings.register_profile("shiplog", deadline=None, print_blob=True, suppress_he
 settings.load_profile("shiplog")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--half`: see `tests.halves`."""
+    parser.addoption("--half", type=int, choices=HALVES, help="only the tests of this half")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Two halves that run at a time have servers on ports of their own."""
+    servers.ports = ports_of(config.getoption("half"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests are marked by the folder that they are in; those with three brokers, which take time, come last."""
+    if (half := config.getoption("half")) is not None:
+        left_out = [item for item in items if half_of(item.path) != half]
+        items[:] = [item for item in items if half_of(item.path) == half]
+        config.hook.pytest_deselected(items=left_out)
     items.sort(key=lambda item: "kafka_cluster" in getattr(item, "fixturenames", ()))
     for item in items:
         for folder in ("integration", "conformance"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from shiplog.local_stack.prerequisites import require_maven
 
 _POMS = Path(__file__).parent / "jars"
 _COMPLETE = ".complete"
+_LOCK = ".lock"
 
 
 def bring_jars(system: str, folder: Path, poms: Path = _POMS) -> Path:
@@ -27,6 +29,16 @@ def bring_jars(system: str, folder: Path, poms: Path = _POMS) -> Path:
         return target
     maven = require_maven()
     target.mkdir(parents=True, exist_ok=True)
+    with (target / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be about the same
+        if not (marker.exists() and marker.read_text() == pom.read_text()):
+            _fetch(maven, system, pom, target)
+            marker.write_text(pom.read_text())
+    return target
+
+
+def _fetch(maven: str, system: str, pom: Path, target: Path) -> None:
+    """Has Maven copy the jars into the folder."""
     for stale in target.glob("*.jar"):
         stale.unlink()
     command = [
@@ -43,8 +55,6 @@ def bring_jars(system: str, folder: Path, poms: Path = _POMS) -> Path:
         raise PrerequisiteError(
             f"Maven can't fetch the jars of {system} ({' '.join(command)}):\n{answer.stdout[-2000:]}"
         )
-    marker.write_text(pom.read_text())
-    return target
 
 
 def class_path(folder: Path) -> str:

@@ -20,6 +20,7 @@ from runtime.settings import KafkaSettings, TopicsSettings
 from schemas.topics import topic_settings
 from shiplog.local_stack import kafka_broker, nacos_server
 from shiplog.local_stack.jars import bring_jars
+from tests.halves import ports_of
 
 if TYPE_CHECKING:
     from shiplog.local_stack.child import Child
@@ -30,17 +31,18 @@ PUSH_DELAY_S = 1.5
 
 _log = structlog.get_logger()
 
+ports = ports_of(None)
+"""Those to choose from."""
 _given: set[int] = set()
 
 
 def free_port(*offsets: int) -> int:
     """A port that is free, as are those at the offsets from it.
 
-    Below the range from which Linux takes the ports of outgoing connections, one of which could be faster. None is
-    given twice: whoever was given one may not listen on it yet, or be about to start again.
+    None is given twice: whoever was given one may not listen on it yet, or be about to start again.
     """
     for _ in range(200):
-        port = random.randrange(12_000, 31_000)
+        port = random.choice(ports)
         wanted = {port + offset for offset in (0, *offsets)}
         if not wanted & _given and all(map(_is_free, wanted)):
             _given.update(wanted)

@@ -155,11 +155,11 @@ def restart(process: Process) -> None:
     process.wait(40)
 
 
-def started(processes: Processes, *logs: WrittenLog) -> Process:
+def started(processes: Processes, *logs: WrittenLog, **environment: str) -> Process:
     """A materializer that has published these."""
     for log in logs:
         log.keyframe(some(SERVICES))
-    materializer = processes.start("materializer")
+    materializer = processes.start("materializer", **environment)
     materializer.wait()
     wait_until_published(processes.kafka, *logs)  # type: ignore[arg-type]
     time.sleep(0.5)
@@ -280,7 +280,7 @@ def test_a_committed_offset_beyond_the_end_of_the_log(
 ) -> None:
     """Committed 1000, the log ends at 5 (a restored broker): it begins with what is there, and does not wait."""
     log = WrittenLog(kafka, namespace_in(0))
-    materializer = started(processes, log)
+    materializer = started(processes, log, SHIPLOG_MATERIALIZER__SESSION_TIMEOUT_S="6")  # waited for, to commit
     stop(materializer)
     commit(admin, processes, TopicPartition(REGISTRY_EVENTS, 0, 1000, metadata="recover-from=900"))
     before = published(kafka)
