@@ -92,6 +92,12 @@ class ConversionSettings(Section):
         "metadata services too: only where nobody registers who may not reach them",
     )
     addresses: AddressSettings = AddressSettings()
+    empty_grace_s: float = Field(
+        default=600.0,
+        ge=0,
+        le=86_400,
+        description="so long an entry stays, with its head and no endpoints, after its last instance went; 0: not",
+    )
     rules: tuple[Rule, ...] = Field(
         default=(), description="what is to be different of some services or instances; later ones win"
     )

@@ -37,6 +37,7 @@ class Decider:
             case ExcludeDatacenter(datacenter=datacenter) | IncludeDatacenter(datacenter=datacenter):
                 if (there := state.datacenters.get(datacenter)) is not None:
                     touched.services |= there.guard.held_services(namespace)
+                    touched.services |= there.departures.of(namespace).keys()
                     if (here := there.namespaces.get(namespace)) is not None:
                         touched.services |= here.services.keys()
                         touched.resources |= here.claims.keys()

@@ -33,6 +33,7 @@ from consumers.materializer.claimed_items import apply_item, mend_claims, remove
 from consumers.materializer.conversion import FIRST_REVISION, REVISION
 from consumers.materializer.converters import converter_of
 from consumers.materializer.decider import Decider
+from consumers.materializer.departures import Departures
 from consumers.materializer.faults import Reason, foreseen, internal
 from consumers.materializer.fold_state import (
     DatacenterState,
@@ -106,6 +107,7 @@ class Fold:
         self._guard = guard
         self._revision = revision
         self._longest_step_us = inf if revision == FIRST_REVISION else LONGEST_STEP_US
+        self._grace_us = 0.0 if revision == FIRST_REVISION else settings.empty_grace_s * 1e6
         self._touched = Touched()
         self.faults: list[Fault] = []
         self.state = PartitionState(converter_of(revision), revision)
@@ -151,6 +153,8 @@ class Fold:
             services.guarded = services.restart_guard(datacenter, error)
         if datacenter.heads.holds:
             services.guarded |= datacenter.heads.tick(datacenter.guard.clock)
+        if datacenter.departures.is_any:
+            services.guarded |= datacenter.departures.expired(datacenter.guard)
         if isinstance(body, Heartbeat):
             datacenter.link = body.link
         else:
@@ -211,6 +215,7 @@ class Fold:
             sequence=event.sequence,
             guard=Guard(self._guard, longest_step_us=self._longest_step_us),
             heads=HeadGuard(self._guard.head if self._revision != FIRST_REVISION else _UNWATCHED),
+            departures=Departures(self._grace_us),
             endpoints=self.state.converter.endpoints(self._settings, event.datacenter),
         )
         return datacenter
@@ -248,7 +253,12 @@ class Fold:
             case SyncStarted():
                 namespace.gone = False
                 namespace.sync = Sync(
-                    beginning=Keyframe(offset, datacenter.guard.clock, _is_quiet(datacenter)),
+                    beginning=Keyframe(
+                        offset,
+                        datacenter.guard.clock,
+                        _is_quiet(datacenter),
+                        departed_until=datacenter.departures.end(event.namespace),
+                    ),
                     observed_at=event.observed_at,
                 )
             case SyncCompleted():
@@ -257,6 +267,7 @@ class Fold:
                 services.remove_all(event, datacenter, namespace, list(namespace.services), touched.services)
                 for item in list(namespace.items):
                     remove_item(namespace, item, touched.resources)
+                datacenter.departures.clear(event.namespace)
                 namespace.gone = True
                 if not datacenter.guard.holds_of(event.namespace):
                     del datacenter.namespaces[event.namespace]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from consumers.materializer.conversion.head import Head
     from consumers.materializer.converters import Converter, Endpoints
+    from consumers.materializer.departures import Departed, Departures
     from consumers.materializer.folded_item import FoldedItem, ResourceId
     from consumers.materializer.folded_service import FoldedService
     from consumers.materializer.guard import Guard, Keyframe, Lost
@@ -119,6 +120,7 @@ class DatacenterState:
     guard: Guard
     heads: HeadGuard
     endpoints: Endpoints
+    departures: Departures
     link: Link = Link.LIVE
     strange: str = ""
     namespaces: dict[Namespace, NamespaceState] = field(default_factory=dict)
@@ -195,7 +197,7 @@ class PartitionState:
             if faulted is not None:
                 there.faulted.add(faulted)
             else:
-                there.faulted.add(Touched(set(there.services), set(there.claims)))
+                there.faulted.add(Touched(self.services_of(namespace), set(there.claims)))
 
     def stands(self, namespace: Namespace) -> bool:
         """Whether operators keep what is published as it is."""
@@ -243,19 +245,35 @@ class PartitionState:
         guard = self.datacenters[datacenter].guard
         return guard.held(Place(namespace, key)) if guard.holds else {}
 
+    def services_of(self, namespace: Namespace) -> set[ServiceKey]:
+        """All that may have an entry, in any datacenter: those whose endpoints are kept, or whose entry is."""
+        found: set[ServiceKey] = set()
+        for name, here in self.of_namespace(namespace).items():
+            datacenter = self.datacenters[name]
+            found |= here.services.keys() | datacenter.departures.of(namespace).keys()
+            found |= datacenter.guard.held_services(namespace)
+        return found
+
     def since(self, namespace: Namespace, key: ServiceKey) -> dict[Datacenter, int]:
         """Since when a service is there, by datacenter: excluded ones too, so that a decision takes no name."""
-        return {
-            name: service.since
-            for name, here in self.of_namespace(namespace).items()
-            if here.complete and (service := here.services.get(key)) is not None and service.since is not None
-        }
+        found = {}
+        for name, here in self.of_namespace(namespace).items():
+            if here.complete:
+                service = here.services.get(key)
+                departed = self.datacenters[name].departures.of(namespace).get(key)
+                if departed is not None:
+                    found[name] = departed.since
+                elif service is not None and service.since is not None:
+                    found[name] = service.since
+        return found
 
     def adopt_claims(self, namespace: Namespace, claims: Mapping[str, int]) -> set[ServiceKey]:
         """Since when services are there, as a manifest names it (see `claims`); of which that was not so here."""
         differing: set[ServiceKey] = set()
         for name, here in self.of_namespace(namespace).items() if claims else ():
-            for key, service in here.services.items():
+            there: list[tuple[ServiceKey, FoldedService | Departed]] = [*here.services.items()]
+            there += self.datacenters[name].departures.of(namespace).items()
+            for key, service in there:
                 since = claims.get(claim_name(name, key))
                 if since is not None and service.since not in {None, since}:
                     service.since = since

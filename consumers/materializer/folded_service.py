@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from consumers.materializer.conversion.folded_instance import (
@@ -64,6 +65,7 @@ class FoldedService:
     With `joins_repeated` an endpoint that is stated twice is one. `rules` are those that match the service.
     `ports` is what all instances say of the port; None where they may differ. `since` is when the first of the
     instances came that an endpoint can be made of, in microseconds (UTC) of the log; None while there is none.
+    Then `last` are the last of them.
 
     `voted` is what `vote` gave last, for the guard of heads.
 
@@ -82,6 +84,7 @@ class FoldedService:
     ports: Ports | None = None
     since: int | None = None
     voted: Head | None = None
+    last: Mapping[InstanceKey, FoldedInstance] | None = None
     _unusable: int = 0
     _named: int = 0
     _enabled: int = 0
@@ -238,6 +241,9 @@ class FoldedService:
                 self._add(key, now, 1)
                 instances[key] = now
                 self._note_ports(now)
+        if len(instances) == self._unusable:
+            went = {key: one for key, one, _ in changed if one is not None and not one.flags & UNUSABLE}
+            self.last = went or self.last
         protected = self._is_protected(protect_threshold)
         if protected != was:
             changed = changed + [(key, one, one) for key, one in instances.items() if key not in changes]

@@ -104,6 +104,7 @@ class Keyframe:
     clock: int
     is_quiet: bool
     is_whole: bool = True
+    departed_until: int = 0
 
 
 @dataclass(slots=True)
@@ -269,7 +270,12 @@ class Guard:
         A fold that begins there does not know what was before. That matters for as long as the window reaches back
         behind it, and then no more, unless a hold was open meanwhile.
         """
-        return keyframe.is_quiet and keyframe.is_whole and keyframe.clock + self._window_us <= self.clock
+        return (
+            keyframe.is_quiet
+            and keyframe.is_whole
+            and keyframe.departed_until <= self.clock
+            and keyframe.clock + self._window_us <= self.clock
+        )
 
     def _jump(self, observed_at: int) -> None:
         """A record of quite another time: followed if it is the first of all, or the second there in a row."""

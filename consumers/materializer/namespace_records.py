@@ -117,10 +117,8 @@ class NamespaceRecords:
 
     def all(self, state: PartitionState, published: AbstractSet[ResourceId]) -> Records:
         """As `of`, of everything, and with None for what is published and nobody has."""
-        dirty = Touched(services=set(self._names))
-        for datacenter, there in state.of_namespace(self.namespace).items():
-            dirty.services |= there.services.keys()
-            dirty.services |= state.datacenters[datacenter].guard.held_services(self.namespace)
+        dirty = Touched(services={*self._names, *state.services_of(self.namespace)})
+        for there in state.of_namespace(self.namespace).values():
             dirty.resources |= there.claims.keys()
         records = self.of(state, dirty)
         self.faulted = {one: why for one, why in self.faulted.items() if one in self._failing}
@@ -246,9 +244,22 @@ class NamespaceRecords:
                         held,
                         state.kept_head(datacenter, self.namespace, key),
                     )
-            touched[key] = {} if all(one.is_empty for one in found.values()) else found
+            if all(one.is_empty for one in found.values()):
+                found = self._departed(state, counted, key)
+            touched[key] = found
         except Exception as error:  # noqa: BLE001 - it costs this service
             self._fail_service(key, former, error)
+
+    def _departed(self, state: PartitionState, counted: Iterable[Datacenter], key: ServiceKey) -> Parts:
+        """The service as it went, in each datacenter where its entry stays."""
+        found = {}
+        for datacenter in counted:
+            departed = state.datacenters[datacenter].departures.of(self.namespace).get(key)
+            if departed is not None:
+                found[datacenter] = HeldService(
+                    departed.service, {}, state.kept_head(datacenter, self.namespace, key)
+                )
+        return {} if all(one.is_empty for one in found.values()) else found
 
     def _look_at_claimants(
         self,

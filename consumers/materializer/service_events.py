@@ -62,7 +62,7 @@ class ServiceEvents:
         if is_new:
             namespace.services[key] = service
         if service.has_usable is (service.since is None):
-            _note_presence(event, namespace, service)
+            self._note_presence(event, datacenter, namespace, key, service)
         if transition.may_change_votes and datacenter.heads.is_on:
             _note_vote(event, datacenter, key, service, transition)
         if transition.is_seen:
@@ -109,7 +109,7 @@ class ServiceEvents:
         if is_new:
             namespace.services[key] = service
         if service.has_usable is (service.since is None):
-            _note_presence(event, namespace, service)
+            self._note_presence(event, datacenter, namespace, key, service)
         if transition.may_change_votes and datacenter.heads.is_on:
             _note_vote(event, datacenter, key, service, transition)
         service.part = None
@@ -163,6 +163,8 @@ class ServiceEvents:
                 _note_vote(event, datacenter, key, service, transition)
             del namespace.services[key]
             touched.add(key)
+            if service.since is not None:
+                self._note_presence(event, datacenter, namespace, key, service)
             if transition.lost:
                 self._note(event, datacenter, key, service, transition)
 
@@ -181,6 +183,28 @@ class ServiceEvents:
             except Exception as error:  # noqa: BLE001 - whatever it is, it costs this service
                 self._faults.append(internal(f"removal of {'/'.join(key)}", error))
                 namespace.note_fault()
+
+    def _note_presence(
+        self,
+        event: RegistryEvent,
+        datacenter: DatacenterState,
+        namespace: NamespaceState,
+        key: ServiceKey,
+        service: FoldedService,
+    ) -> None:
+        """Notes since when the service is there; all that a keyframe states came when it began."""
+        place, sync, departures = Place(event.namespace, key), namespace.sync, datacenter.departures
+        if service.has_usable:
+            since = departures.returned(place)
+            if since is None:
+                since = event.observed_at if sync is None else sync.observed_at
+            service.since = since
+            return
+        former, service.since = service.since, None
+        if former is not None and namespace.complete:
+            departures.note(place, datacenter.guard.clock, former, service)
+            if sync is not None:  # a fold that begins there need not know the service
+                sync.beginning.departed_until = departures.end(event.namespace)
 
     def _note(
         self,
@@ -210,14 +234,6 @@ class ServiceEvents:
         for namespace in datacenter.namespaces.values():
             namespace.note_fault()
         return former.places
-
-
-def _note_presence(event: RegistryEvent, namespace: NamespaceState, service: FoldedService) -> None:
-    """Notes since when the service is there; all that a keyframe states came when it began."""
-    if service.has_usable:
-        service.since = event.observed_at if namespace.sync is None else namespace.sync.observed_at
-    else:
-        service.since = None
 
 
 def _note_vote(
