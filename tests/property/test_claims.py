@@ -19,7 +19,7 @@ from schemas.events import Datacenter, ServiceKey
 from tests.property.test_fold import Publisher
 from tests.unit.conversions import PUBLIC, UNGUARDED, Log, make
 
-CONVERSION = ConversionSettings()
+CONVERSION = ConversionSettings(empty_grace_s=0)
 HOST = re.compile(
     r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z"
 )

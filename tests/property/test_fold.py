@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from producers.listener.diff import StatedService
 
-CONVERSION = ConversionSettings()
+CONVERSION = ConversionSettings(empty_grace_s=0)
 
 instances = st.builds(
     Instance,

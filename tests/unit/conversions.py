@@ -24,6 +24,8 @@ from schemas.protobuf.istio_networking.service_entry_pb2 import ServiceEntry
 PUBLIC = Namespace("public")
 TOPIC = "shiplog.registry.events"
 _OFF = {"mode": GuardMode.OFF}
+AT_ONCE = ConversionSettings(empty_grace_s=0)
+"""Entries of services that are gone do not stay: most tests look at what is there now."""
 UNGUARDED = GuardSettings.model_validate({"service": _OFF, "namespace": _OFF, "datacenter": _OFF, "head": _OFF})
 
 
@@ -50,7 +52,7 @@ class Log:
         guard: GuardSettings = UNGUARDED,
         revision: str = REVISION,
     ) -> None:
-        self.settings = settings or ConversionSettings()
+        self.settings = settings or AT_ONCE
         self.fold = Fold(self.settings, guard, revision)
         self.datacenter = Datacenter(datacenter)
         self.events: list[RegistryEvent] = []

@@ -19,7 +19,7 @@ RANGE = ip_network("240.241.0.0/16")
 
 def settings(**changes: str) -> ConversionSettings:
     """Settings with these of the addresses."""
-    return ConversionSettings.model_validate({"addresses": changes})
+    return ConversionSettings.model_validate({"addresses": changes, "empty_grace_s": 0})
 
 
 def of(protocol: str) -> list[Instance]:
@@ -29,7 +29,7 @@ def of(protocol: str) -> list[Instance]:
 
 def addresses(log: Log) -> dict[str, list[str]]:
     """By host."""
-    return {entry.hosts[0]: list(entry.addresses) for entry in log.entries().values()}
+    return {entry.hosts[0]: list(entry.addresses) for _, entry in sorted(log.entries().items())}
 
 
 def key(name: str) -> ServiceKey:
