@@ -57,10 +57,14 @@ class EncodedResource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """How resources look in a view: with whose endpoints (patterns of datacenters), and in which namespace."""
+    """How resources look in a view: with whose endpoints (patterns of datacenters), and in which namespace.
+
+    With `omits_empty` what was made of a service is left out while it has no endpoints.
+    """
 
     datacenters: tuple[str, ...] = ("*",)
     istio_namespace: str = ""
+    omits_empty: bool = False
 
     def name_of(self, name: str) -> str:
         """The resource's name, `namespace/name`, as the view has it."""
@@ -69,6 +73,8 @@ class Shape:
     def of(self, record: ResourceRecord) -> EncodedResource | None:
         """The record as the view shows it; None when all its endpoints are in other datacenters."""
         shown = record.only(lambda datacenter: matches(datacenter, self.datacenters))
+        if self.omits_empty and shown is not None and shown.parts and not any(part.body for part in shown.parts):
+            return None
         return None if shown is None else _encode(shown, self.name_of(record.name))
 
 

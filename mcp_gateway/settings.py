@@ -49,6 +49,10 @@ class ViewSettings(Section):
     datacenters: tuple[str, ...] = Field(default=("*",), description="whose endpoints are shown, or patterns")
     collections: tuple[str, ...] = Field(default=("*",), description="MCP collections, or patterns")
     istio_namespace: str = Field(default="", description="all resources are shown in it; empty: in their own")
+    omit_empty_entries: bool = Field(
+        default=False,
+        description="leave services' entries out while they have no endpoints: Pilots until 1.4 refuse such",
+    )
     is_registry: bool = Field(
         default=False,
         description="services are shown as synthetic entries only: for Pilots 1.4 and 1.5 that name the gateway "
@@ -198,7 +202,11 @@ class GatewaySettings(Section):
             name: Selection(
                 namespaces=view.namespaces,
                 collections=view.collections,
-                shape=Shape(datacenters=view.datacenters, istio_namespace=view.istio_namespace),
+                shape=Shape(
+                    datacenters=view.datacenters,
+                    istio_namespace=view.istio_namespace,
+                    omits_empty=view.omit_empty_entries,
+                ),
                 is_registry=view.is_registry,
             )
             for name, view in self.views.items()

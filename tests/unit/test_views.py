@@ -82,6 +82,21 @@ def test_a_view_without_a_datacenter_joins_the_parts_of_the_others() -> None:
     assert part["ns/e"] == whole["ns/e"] == "1"
 
 
+def test_a_view_may_leave_entries_without_endpoints_out() -> None:
+    """Those made of services, in the datacenters that it shows; what a config item states is as it is stated."""
+    shapes = (Shape(omits_empty=True), Shape(omits_empty=True, datacenters=("east",)))
+    views = {"both": {"east": b"", "west": WEST}, "none": {"east": b"", "west": b""}, "stated": {}}
+    found = {
+        name: store_resource(record(f"ns/{name}", "1", parts=parts), shapes).shapes
+        for name, parts in views.items()
+    }
+    assert {name: [one is not None for one in shown] for name, shown in found.items()} == {
+        "both": [True, False],
+        "none": [False, False],
+        "stated": [True, True],
+    }
+
+
 def test_views_share_what_is_equal() -> None:
     """Resources that come out equal are one object; endpoints are shared, and so are messages of equal content."""
     stored = next(iter(two_datacenters().resources.values()))
