@@ -61,6 +61,7 @@ SET_ASIDE = Gauge(
     "Instances that Nacos gives out and that are not listed, by why.",
     ["why"],
 )
+WARNED_ITEMS = Gauge("shiplog_materializer_warned_items", "Config items in which Istio warns of something.")
 CONFLICTS = Gauge("shiplog_materializer_conflicts", "Resources that several want to state.")
 RIVALS = Gauge(
     "shiplog_materializer_name_rivals", "Resources' names and hosts that several services of a namespace want."

@@ -11,5 +11,5 @@ missing() {
 java -version 2>&1 | grep -qE 'version "(1[7-9]|[2-9][0-9])' || missing java "Java 17 or newer" openjdk-17-jre-headless
 command -v mvn >/dev/null || missing mvn Maven maven
 if [ "${2:-}" = go ]; then
-    go version 2>/dev/null | grep -qE 'go1\.(2[2-9]|[3-9][0-9])' || missing go "Go 1.22 or newer (only for the conformance client)" golang-go
+    go version 2>/dev/null | grep -qE 'go1\.(2[4-9]|[3-9][0-9])' || missing go "Go 1.24 or newer (only for the conformance client)" golang-go
 fi

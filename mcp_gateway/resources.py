@@ -7,6 +7,7 @@ without some datacenters, have a first piece of their own and share the endpoint
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -15,6 +16,7 @@ from mcp_gateway.patterns import matches
 from mcp_gateway.wire import delimited, delimiter
 from schemas.digests import resource_digest
 from schemas.protobuf.istio_mcp.mcp_pb2 import Metadata, Resource
+from schemas.records import CREATED_AT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from schemas.records import ResourceRecord
 
 _CREATE_TIME_S = 1
-"""Constant, so that equal content has equal bytes; istiod wants it set, and works with this."""
+"""Of what has no stated one. Constant, so that equal content has equal bytes; istiod wants it set."""
 
 _METADATA_TAG, _BODY_TAG = 0x0A, 0x12  # Resource: fields 1, 2
 _ANY_VALUE_TAG = 0x12  # Any: field 2
@@ -122,9 +124,19 @@ def _metadata_piece(metadata: Metadata) -> bytes:
     return delimited(_METADATA_TAG, metadata.SerializeToString(deterministic=True))
 
 
+def _seconds(created: str) -> int:
+    """A time as the conversion writes it; the constant one where it is none."""
+    try:
+        return int(datetime.fromisoformat(created).timestamp())
+    except ValueError:
+        return _CREATE_TIME_S
+
+
 def _encode(record: ResourceRecord, name: str) -> EncodedResource:
-    metadata = Metadata(name=name, version=record.version, labels=record.labels, annotations=record.annotations)
-    metadata.create_time.seconds = _CREATE_TIME_S
+    annotations = dict(record.annotations)
+    created = annotations.pop(CREATED_AT, None)
+    metadata = Metadata(name=name, version=record.version, labels=record.labels, annotations=annotations)
+    metadata.create_time.seconds = _CREATE_TIME_S if created is None else _seconds(created)
     body = [record.head, *(part.body for part in record.parts if part.body)]
     pieces = _pieces(metadata, record.type_url, body)
     digest = resource_digest(record.collection, name, record.version)

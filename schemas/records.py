@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
 
+CREATED_AT = "shiplog.io/creation-timestamp"
+"""The annotation of a record that says when its resource was created, where stated; Pilots get it as a time."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """The encoded endpoints of one datacenter; `digest` is the content digest of `body`."""

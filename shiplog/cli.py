@@ -22,8 +22,9 @@ from schemas.errors import SchemaError
 from schemas.topics import TopicSettings, mirrored_topic_settings, topic_settings
 from shiplog import __version__
 from shiplog.audit.command import app as audit_app
+from shiplog.config_item.command import app as config_item_app
 from shiplog.control.command import app as control_app
-from shiplog.errors import CommandError
+from shiplog.errors import CommandError, UnreadableItemError
 from shiplog.explain import explain
 from shiplog.options import ConfigOption, OutputOption  # noqa: TC001 - typer reads them
 from shiplog.settings import Settings, read_command_settings, read_settings
@@ -47,6 +48,7 @@ topics_app = typer.Typer(help="Creates and checks the Kafka topics.", no_args_is
 app.add_typer(topics_app, name="topics")
 app.add_typer(control_app, name="control")
 app.add_typer(audit_app, name="audit")
+app.add_typer(config_item_app, name="config-item")
 app.command()(up)
 app.command()(watch)
 app.command()(explain)
@@ -56,7 +58,7 @@ def main() -> None:
     """Runs a command: 0 done, 1 failed, 2 wrong usage or settings; an operator's mistake has no stack trace."""
     try:
         app()
-    except SettingsError as error:
+    except (SettingsError, UnreadableItemError) as error:
         _fail(error, EXIT_USAGE)
     except (ShellError, SchemaError, ProducerError, CommandError) as error:
         _fail(error, EXIT_FAILED)

@@ -4,6 +4,7 @@ CommandError
 ├── PrerequisiteError   a program, a jar or a port that a command needs is missing or taken
 ├── StackError          a part of the local stack did not start, or ended
 ├── DecisionRefusedError    an operator's decision can't be carried out
+├── UnreadableItemError     the text of a config item can't be read
 └── NotVerifiedError    the log does not give what was published
 """
 
@@ -22,6 +23,10 @@ class StackError(CommandError):
 
 class DecisionRefusedError(CommandError):
     """An operator's decision can't be carried out; the text says why."""
+
+
+class UnreadableItemError(CommandError):
+    """The text of a config item can't be read: there is no such file, or it is no text."""
 
 
 class NotVerifiedError(CommandError):

@@ -9,7 +9,7 @@ from google.protobuf.json_format import MessageToDict
 from consumers.materializer.conversion import SERVICE_ENTRIES
 from consumers.materializer.conversion.kinds import KINDS
 from schemas.protobuf.istio_networking.service_entry_pb2 import ServiceEntry
-from schemas.records import ChangeKind
+from schemas.records import CREATED_AT, ChangeKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,8 +92,11 @@ def as_istio(record: ResourceRecord) -> dict[str, Any]:
     metadata: dict[str, Any] = {"name": name, "namespace": namespace}
     if record.labels:
         metadata["labels"] = dict(record.labels)
-    if record.annotations:
-        metadata["annotations"] = dict(record.annotations)
+    annotations = dict(record.annotations)
+    if (created := annotations.pop(CREATED_AT, None)) is not None:
+        metadata["creationTimestamp"] = created
+    if annotations:
+        metadata["annotations"] = annotations
     return {
         "apiVersion": f"{kind.group}/{kind.versions[0]}",
         "kind": kind.message.DESCRIPTOR.name,

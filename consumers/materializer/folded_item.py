@@ -6,7 +6,7 @@ import hashlib
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
-from consumers.materializer.conversion.config_item import BadItemError, convert_item
+from consumers.materializer.conversion.config_item import BadItemError, read_item
 from consumers.materializer.faults import Fault, Reason, foreseen, internal
 
 if TYPE_CHECKING:
@@ -21,11 +21,15 @@ ResourceId = tuple[str, str]
 
 
 class FoldedItem(NamedTuple):
-    """The hash of its text, its resources, and what is wrong with it: then they are the last good ones."""
+    """The hash of its text, its resources, and what is wrong with it: then they are the last good ones.
+
+    `warnings` is what Istio warns of in a good one.
+    """
 
     digest: bytes
     resources: Mapping[ResourceId, ConfigResource]
     fault: Fault | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_stale(self) -> bool:
@@ -56,8 +60,9 @@ def fold_item(
         return former
     place = f"{state.key.group}/{state.key.data_id}"
     try:
-        converted = convert_item(settings, namespace, state.content, revision)
-        return FoldedItem(digest, {(one.collection, one.name): one for one in converted})
+        item = read_item(settings, namespace, state.content, revision)
+        resources = {(one.collection, one.name): one for one in item.resources}
+        return FoldedItem(digest, resources, warnings=item.warnings)
     except BadItemError as error:
         fault = foreseen(Reason.BAD_ITEM, place, str(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, it costs this item

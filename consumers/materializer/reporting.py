@@ -12,6 +12,7 @@ import structlog
 from consumers import metrics
 from consumers.materializer.conversion.instance_address import Unlisted
 from consumers.materializer.guard import Scope
+from consumers.materializer.warned_items import WarnedItems
 from consumers.settings import GuardMode
 from consumers.times import time_text
 
@@ -56,6 +57,7 @@ class Reporting:
         self._jumps: dict[tuple[int, Datacenter], int] = {}
         self._recovering_since = 0.0
         self._progress_at = 0.0
+        self._warned_items = WarnedItems()
 
     def report(
         self,
@@ -78,6 +80,7 @@ class Reporting:
         metrics.RESOURCES.set(sum(len(v.versions) for p in partitions for v in p.views.values()))
         namespaces = {name: status for p in partitions for name, status in p.namespaces().items()}
         metrics.STANDING.set(sum(status.stands for status in namespaces.values()))
+        self._warned_items.report(namespaces)
         return Status(
             partitions={
                 str(p.number): p.status() | {"decisions_waiting": decisions_waiting.get(p.number, [])}
@@ -255,6 +258,8 @@ def namespace_page(status: Status, name: Namespace) -> dict[str, Any]:
         "frozen": one.stands,
         "missing": list(one.missing),
         "faulted": {" ".join(resource): why for resource, why in one.faulted.items()},
+        "bad_items": one.bad_items,
+        "item_warnings": {item: list(warnings) for item, warnings in one.item_warnings.items()},
         "awaited": list(one.awaited),
         "set_aside": one.set_aside,
         "holds": list(one.holds),

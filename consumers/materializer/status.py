@@ -27,6 +27,10 @@ class NamespaceStatus(NamedTuple):
     without_address: list[str]
     faulted: dict[ResourceId, str]
     set_aside: dict[str, list[str]]
+    bad_items: dict[str, str]
+    """What is wrong with config items, by `datacenter:group/data id`."""
+    item_warnings: dict[str, tuple[str, ...]]
+    """What Istio warns of in good ones."""
     datacenters: dict[Datacenter, dict[str, object]]
 
 
@@ -54,6 +58,12 @@ def namespace_status(
     before a hole in the log stands.
     """
     name = view.namespace
+    items = {
+        f"{datacenter}:{key.group}/{key.data_id}": item
+        for datacenter, here in state.of_namespace(name).items()
+        for key, item in here.items.items()
+        if item.fault is not None or item.warnings
+    }
     return NamespaceStatus(
         manifest=view.manifest,
         stands=state.stands(name),
@@ -65,6 +75,8 @@ def namespace_status(
         without_address=view.without_address,
         faulted=dict(view.faulted),
         set_aside=view.set_aside.describe(),
+        bad_items={name: item.fault.detail for name, item in items.items() if item.fault is not None},
+        item_warnings={name: item.warnings for name, item in items.items() if item.warnings},
         datacenters={
             datacenter: {
                 "link": state.datacenters[datacenter].link,

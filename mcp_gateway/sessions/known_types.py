@@ -25,22 +25,28 @@ UNANSWERED = frozenset({"core/v1alpha1/MeshConfig", "core/v1alpha1/MeshNetworks"
 """An empty MeshConfig wedges istiod 1.9 to 1.11; none does no harm."""
 
 COLLECTIONS = {
+    "extensions.istio.io/WasmPlugin": "istio/extensions/v1alpha1/wasmplugins",
     "networking.istio.io/DestinationRule": "istio/networking/v1alpha3/destinationrules",
     "networking.istio.io/EnvoyFilter": "istio/networking/v1alpha3/envoyfilters",
     "networking.istio.io/Gateway": "istio/networking/v1alpha3/gateways",
+    "networking.istio.io/ProxyConfig": "istio/networking/v1beta1/proxyconfigs",
     "networking.istio.io/ServiceEntry": "istio/networking/v1alpha3/serviceentries",
     "networking.istio.io/Sidecar": "istio/networking/v1alpha3/sidecars",
     "networking.istio.io/VirtualService": "istio/networking/v1alpha3/virtualservices",
     "networking.istio.io/WorkloadEntry": "istio/networking/v1alpha3/workloadentries",
+    "networking.istio.io/WorkloadGroup": "istio/networking/v1alpha3/workloadgroups",
     "security.istio.io/AuthorizationPolicy": "istio/security/v1beta1/authorizationpolicies",
     "security.istio.io/PeerAuthentication": "istio/security/v1beta1/peerauthentications",
     "security.istio.io/RequestAuthentication": "istio/security/v1beta1/requestauthentications",
+    "telemetry.istio.io/Telemetry": "istio/telemetry/v1alpha1/telemetries",
 }
 """Collections that shiplog has resources of, by API group and kind."""
 
 API_VERSIONS = {
+    "extensions.istio.io": ("v1alpha1",),
     "networking.istio.io": ("v1alpha3", "v1beta1", "v1"),
     "security.istio.io": ("v1beta1", "v1"),
+    "telemetry.istio.io": ("v1alpha1", "v1"),
 }
 """The versions under which Istio has the kinds of `COLLECTIONS`."""
 
@@ -65,14 +71,13 @@ MCP_COLLECTIONS = frozenset(
                 "serviceroles",
             )
         ),
-        "istio/networking/v1alpha3/workloadgroups",
         *(
             f"k8s/service_apis/v1alpha1/{name}"
             for name in ("gatewayclasses", "gateways", "httproutes", "tcproutes", "trafficsplits")
         ),
     }
 )
-"""What Pilots and Mixers 1.1 to 1.8 may ask for."""
+"""What Pilots and Mixers 1.1 to 1.8 may ask for, and every kind that shiplog has resources of."""
 
 _MIXER_LEGACY = re.compile(r"istio/config/v1alpha2/legacy/[a-z]{1,40}")
 _TYPE = re.compile(r"([^/]+)/(v[1-9]\d?(?:(?:alpha|beta)[1-9]\d?)?)/([A-Za-z][A-Za-z0-9]{0,62})", re.ASCII)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
 
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumers.materializer.conversion import REVISIONS
 from consumers.materializer.conversion.config_item import BadItemError, convert_item
 from consumers.materializer.conversion.kinds import KINDS
+from consumers.materializer.faults import Reason
 from consumers.materializer.fold import Outcome
 from consumers.settings import ConversionSettings
 from schemas.events import ConfigGone, ConfigKey, ConfigState
+from tests.harness.istio_items import EXAMPLES
 from tests.property.hostile import PATHS, SETTINGS, Way, wrapped, yaml_values
 from tests.unit.conversions import PUBLIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from google.protobuf.descriptor import FieldDescriptor
 
 METADATA = ("name", "namespace", "labels", "annotations", "generation", "managedFields", "creationTimestamp", "x")
 
@@ -39,6 +47,55 @@ def items(draw: Callable[..., str]) -> str:
     head["metadata"] = "{" + ", ".join(f"{key}: {value}" for key, value in metadata.items()) + "}"
     text = "\n".join(f"{key}: {value}" for key, value in head.items()) + "\n"
     return text + draw(st.sampled_from(["", "---\n", f"---\n{text}", "...\n", "--- 1\n"]))
+
+
+GOOD = [document for text in EXAMPLES for document in yaml.safe_load_all(text)]
+HERE = "here-stands-what-is-hostile"
+
+
+def put(value: Any, path: tuple[FieldDescriptor, ...]) -> Any:
+    """The value with a mark at the end of a path; what stands beside the path stays."""
+    if not path:
+        return HERE
+    one, rest = path[0], path[1:]
+    if not isinstance(value, dict):
+        value = {}
+    inner, found = one.message_type, value.get(one.json_name)
+    if inner is not None and inner.GetOptions().map_entry:
+        entries = found if isinstance(found, dict) and found else {"key": None}
+        key = next(iter(entries))
+        return value | {one.json_name: entries | {key: put(entries[key], rest)}}
+    if one.is_repeated:
+        listed = found if isinstance(found, list) and found else [None]
+        return value | {one.json_name: [put(listed[0], rest), *listed[1:]]}
+    return value | {one.json_name: put(found, rest)}
+
+
+@st.composite
+def nearly_good_items(draw: Callable[..., Any]) -> str:
+    """An item that Istio takes but for one value; the validation looks at all of it."""
+    document = draw(st.sampled_from(GOOD))
+    path = draw(st.sampled_from(PATHS[document["kind"]]))
+    spec = json.dumps(put(document["spec"], path)).replace(f'"{HERE}"', draw(yaml_values))
+    head = {key: json.dumps(document[key]) for key in ("apiVersion", "kind", "metadata")}
+    return "\n".join(f"{key}: {value}" for key, value in (head | {"spec": spec}).items()) + "\n"
+
+
+@given(nearly_good_items())
+@SETTINGS
+def test_a_hostile_value_among_good_ones_costs_the_item_alone(text) -> None:
+    """Nothing but `BadItemError` comes out, of any revision; what is taken travels."""
+    for revision in REVISIONS:
+        with contextlib.suppress(BadItemError):
+            convert_item(ConversionSettings(), PUBLIC, text, revision)
+    way = Way()
+    way.open()
+    if is_encodable(text):
+        key = ConfigKey("ISTIO", "hostile.yaml")
+        way.add(ConfigState(key=key, content=text, content_type="yaml", md5=""))
+        assert not any(fault.reason is Reason.INTERNAL_FAULT for fault in way.partition.faults)
+        way.publish()
+    assert way.good_service_is_published()
 
 
 @given(items())

@@ -89,7 +89,7 @@ class Faulty:
     def __enter__(self) -> None:
         self._wrap(EndpointConverter, "convert", lambda _, instance, *__: instance.port == CONVERT)
         self._wrap(FoldedService, "replace", self._has_marked_change)
-        self._wrap(folded_item, "convert_item", lambda _, __, text, *___: "convert.x" in text)
+        self._wrap(folded_item, "read_item", lambda _, __, text, *___: "convert.x" in text)
         self._wrap(held_service, "service_entry", self._has_marked_instance)
         self._wrap(namespace_records, "encode_stated", lambda _, stated: b"state.x" in stated.body)
         self._wrap_result(

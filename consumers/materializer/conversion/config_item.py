@@ -8,29 +8,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from google.protobuf.json_format import ParseDict, ParseError
 
 from consumers.materializer.conversion import FIRST_REVISION, REVISION
-from consumers.materializer.conversion.endpoint import is_label
-from consumers.materializer.conversion.fields import FieldError, fit
-from consumers.materializer.conversion.kinds import KINDS
+from consumers.materializer.conversion.documents import BadItemError, read_resources, written
+from consumers.materializer.conversion.fields import fit
+from consumers.materializer.conversion.kinds import KINDS, SINCE_2, VERSIONS_OF_1
+from consumers.materializer.conversion.metadata import read_metadata
 from consumers.materializer.conversion.names import istio_namespace
-from consumers.materializer.conversion.safe_yaml import Document, YamlError, read_documents
+from consumers.materializer.conversion.validation.checks import check_resource
+from consumers.materializer.conversion.validation.findings import FieldError
+from consumers.materializer.conversion.validation.patterns import Patterns
+from consumers.materializer.conversion.validation.resource import Resource
 from consumers.materializer.revision_1 import names as first_names
 
 if TYPE_CHECKING:
+    from consumers.materializer.conversion.documents import Stated
     from consumers.materializer.conversion.kinds import Kind
-    from consumers.materializer.conversion.safe_yaml import Path
+    from consumers.materializer.conversion.metadata import Metadata
     from consumers.settings import ConversionSettings
     from schemas.events import Namespace
 
-_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*\Z")
-_NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
-_IGNORED_METADATA = frozenset(
-    {
-        *("uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "managedFields"),
-        *("ownerReferences", "finalizers", "selfLink", "deletionGracePeriodSeconds", "generateName"),
-    }
-)
-_MAX_TOLD = 300
+__all__ = ["BadItemError", "ConfigResource", "Item", "convert_item", "read_item"]
+
 _FIELD_IN_ERROR = re.compile(r"Failed to parse (\w+) field")
+_MOST_WARNINGS = 20
 
 
 class ConfigResource(NamedTuple):
@@ -44,113 +43,101 @@ class ConfigResource(NamedTuple):
     body: bytes
 
 
-class BadItemError(Exception):
-    """An item that can't be used: where, and why, each in a few hundred characters."""
+class Item(NamedTuple):
+    """What an item states, in the order of its documents, and what Istio warns of in it, cut to a few."""
 
-    def __init__(self, line: int, field: str, detail: str) -> None:
-        self.line = line
-        self.field = _cut(field)
-        super().__init__(f"line {line}, {self.field or 'the text'}: {_cut(detail)}")
+    resources: tuple[ConfigResource, ...]
+    warnings: tuple[str, ...]
 
 
 def convert_item(
     settings: ConversionSettings, namespace: Namespace, text: str, revision: str = REVISION
 ) -> tuple[ConfigResource, ...]:
+    """The resources of an item; see `read_item`."""
+    return read_item(settings, namespace, text, revision).resources
+
+
+def read_item(settings: ConversionSettings, namespace: Namespace, text: str, revision: str = REVISION) -> Item:
     """The resources of an item, in the order of their documents, as a revision of the conversion makes them.
 
     Raises:
         BadItemError: any of them can't be used; then none is.
     """
     found: dict[tuple[str, str], ConfigResource] = {}
-    finite = revision != FIRST_REVISION
-    home = (istio_namespace if finite else first_names.istio_namespace)(settings, namespace)
-    try:
-        for document in read_documents(text, finite=finite):
-            resource = _convert(home, document, finite=finite)
-            if (resource.collection, resource.name) in found:
-                raise _bad(document, ("metadata", "name"), f"{resource.name} stands in an earlier document too")
-            found[resource.collection, resource.name] = resource
-    except YamlError as error:
-        raise BadItemError(error.line, _written(error.path), error.detail) from error
-    return tuple(found.values())
+    warnings: list[str] = []
+    strict, patterns = revision != FIRST_REVISION, Patterns()
+    home = (istio_namespace if strict else first_names.istio_namespace)(settings, namespace)
+    for stated in read_resources(text, strict=strict):
+        resource = _convert(home, stated, patterns, warnings, strict=strict)
+        if (resource.collection, resource.name) in found:
+            raise stated.bad(("metadata", "name"), f"{resource.name} stands in an earlier document too")
+        found[resource.collection, resource.name] = resource
+    return Item(tuple(found.values()), tuple(warnings))
 
 
-def _convert(default_home: str, document: Document, *, finite: bool) -> ConfigResource:
-    whole = document.value
+def _convert(
+    home: str, stated: Stated, patterns: Patterns, warnings: list[str], *, strict: bool
+) -> ConfigResource:
+    whole = stated.value
     if not isinstance(whole, dict):
-        raise _bad(document, (), "a document must be a map with apiVersion, kind, metadata and spec")
+        raise stated.bad((), "a document must be a map with apiVersion, kind, metadata and spec")
     for key in whole.keys() - {"apiVersion", "kind", "metadata", "spec", "status"}:
-        raise _bad(document, (key,), "not a field of a resource")
-    kind = _kind(document, whole)
-    name, labels, annotations = _metadata(default_home, document, whole.get("metadata"))
-    spec = whole.get("spec") or {}
-    try:
-        message = ParseDict(fit(kind.descriptor, spec, ("spec",), finite=finite), kind.message())
-    except FieldError as error:
-        raise _bad(document, error.path, error.detail) from error
-    except ParseError as error:
-        path = ("spec", *_FIELD_IN_ERROR.findall(str(error)))
-        raise BadItemError(_line_of(document, path), _written(path), str(error).rsplit(": ", 1)[-1]) from error
+        raise stated.bad((key,), "not a field of a resource")
+    kind = _kind(stated, strict=strict)
+    metadata = read_metadata(home, stated, strict=strict)
+    message = _message(stated, kind, strict=strict)
+    if strict:
+        _validate(stated, message, _described(metadata, patterns), warnings)
+    name = f"{metadata.namespace}/{metadata.name}"
     return ConfigResource(
-        kind.collection, name, kind.type_url, labels, annotations, message.SerializeToString(deterministic=True)
+        kind.collection,
+        name,
+        kind.type_url,
+        metadata.labels,
+        metadata.annotations,
+        message.SerializeToString(deterministic=True),
     )
 
 
-def _kind(document: Document, whole: dict[str, Any]) -> Kind:
-    kind = KINDS.get(str(whole.get("kind")))
+def _kind(stated: Stated, *, strict: bool) -> Kind:
+    whole = stated.value
+    known = KINDS if strict else {name: kind for name, kind in KINDS.items() if name not in SINCE_2}
+    kind = known.get(str(whole.get("kind")))
     if kind is None:
-        raise _bad(document, ("kind",), f"{whole.get('kind')} is none of {', '.join(sorted(KINDS))}")
-    accepted = [f"{kind.group}/{version}" for version in kind.versions]
+        raise stated.bad(("kind",), f"{whole.get('kind')} is none of {', '.join(sorted(known))}")
+    versions = kind.versions if strict else VERSIONS_OF_1[kind.group]
+    accepted = [f"{kind.group}/{version}" for version in versions]
     if whole.get("apiVersion") not in accepted:
-        raise _bad(document, ("apiVersion",), f"{whole.get('apiVersion')} is none of {', '.join(accepted)}")
+        raise stated.bad(("apiVersion",), f"{whole.get('apiVersion')} is none of {', '.join(accepted)}")
     return kind
 
 
-def _metadata(default_home: str, document: Document, metadata: Any) -> tuple[str, dict[str, str], dict[str, str]]:
-    if not isinstance(metadata, dict):
-        raise _bad(document, ("metadata",), "is missing")
-    for key in metadata.keys() - _IGNORED_METADATA - {"name", "namespace", "labels", "annotations"}:
-        raise _bad(document, ("metadata", key), "not a field of metadata")
-    name = metadata.get("name")
-    if not isinstance(name, str) or not _NAME.match(name):
-        raise _bad(document, ("metadata", "name"), f"{name} is no name as Kubernetes has them")
-    home = metadata.get("namespace")
-    if home is None:
-        home = default_home
-    elif not isinstance(home, str) or not _NAMESPACE.match(home):
-        raise _bad(document, ("metadata", "namespace"), f"{home} is no name as Kubernetes has them")
-    labels = _texts(document, metadata, "labels")
-    for key, value in labels.items():
-        if not is_label(key, value):
-            raise _bad(document, ("metadata", "labels", key), f"{value} can't be a label")
-    return f"{home}/{name}", labels, _texts(document, metadata, "annotations")
+def _message(stated: Stated, kind: Kind, *, strict: bool) -> Any:
+    """The body as a message of its kind."""
+    spec = stated.value.get("spec")
+    if spec is None or (not strict and not spec):
+        spec = {}
+    try:
+        return ParseDict(fit(kind.descriptor, spec, ("spec",), strict=strict), kind.message())
+    except FieldError as error:
+        raise stated.bad(error.path, error.detail) from error
+    except ParseError as error:
+        path = ("spec", *_FIELD_IN_ERROR.findall(str(error)))
+        line = stated.line_of_names(path)
+        detail = str(error).rsplit(": ", 1)[-1]
+        raise BadItemError(line, written((*stated.place, *path)), detail) from error
 
 
-def _texts(document: Document, metadata: dict[str, Any], field: str) -> dict[str, str]:
-    texts = metadata.get(field) or {}
-    if not isinstance(texts, dict):
-        raise _bad(document, ("metadata", field), "must be a map")
-    for key, value in texts.items():
-        if not isinstance(value, str):
-            raise _bad(document, ("metadata", field, key), f"must be a text; put {value} in quotes")
-    return texts
+def _described(metadata: Metadata, patterns: Patterns) -> Resource:
+    return Resource(metadata.namespace, metadata.name, metadata.labels, metadata.annotations, patterns)
 
 
-def _bad(document: Document, path: Path, detail: str) -> BadItemError:
-    return BadItemError(document.line(path), _written(path), detail)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_TOLD else f"{text[:_MAX_TOLD]}..."
-
-
-def _written(path: Path) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-
-
-def _line_of(document: Document, path: tuple[str, ...]) -> int:
-    """The first line whose path has these names, whatever numbers stand between them."""
-    for at, line in document.lines.items():
-        if tuple(part for part in at if isinstance(part, str)) == path:
-            return line
-    return document.line(path)
+def _validate(stated: Stated, message: Any, resource: Resource, warnings: list[str]) -> None:
+    """Refuses what Istio refuses, by the first line that is wrong; adds what Istio warns of."""
+    found = check_resource(message.DESCRIPTOR.name, message, resource)
+    faults = [one for one in found if not one.is_warning]
+    if faults:
+        first = min(faults, key=lambda one: (stated.line(one.path), written(one.path), one.detail))
+        raise stated.bad(first.path, first.detail)
+    room = max(0, _MOST_WARNINGS - len(warnings))
+    warnings += [str(stated.bad(one.path, one.detail)) for one in found[:room]]

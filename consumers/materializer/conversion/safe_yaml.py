@@ -34,6 +34,8 @@ _DIRECTIVE = re.compile("(?:\\A|[\n\r\x85\u2028\u2029])\ufeff?%")
 _YAML = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z")
 _FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
+_EXPONENT = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?[eE][-+]?[0-9]+\Z")
+"""A number that YAML 1.1 reads as a text, and JSON and Kubernetes as a number: 1e5."""
 
 Path = tuple[str | int, ...]
 
@@ -52,7 +54,7 @@ class YamlError(Exception):
 class _Budget:
     """What the documents of an item may still hold."""
 
-    finite: bool
+    strict: bool
     values: int = MAX_VALUES
     characters: int = MAX_CHARACTERS
 
@@ -63,13 +65,23 @@ class Document:
     def __init__(self, node: yaml.Node, budget: _Budget) -> None:
         self.lines: dict[Path, int] = {}
         self._budget = budget
+        self._spelled: dict[Path, int] | None = None
         self.value = self._value(node, ())
 
     def line(self, path: Path) -> int:
-        """Where that part stands, or the nearest part around it that is there."""
-        while path not in self.lines:
+        """Where that part stands, or the nearest part around it; `corsPolicy` may be written `cors_policy`."""
+        if path in self.lines:
+            return self.lines[path]
+        if self._spelled is None:
+            odd = (at for at in self.lines if any(isinstance(part, str) and "_" in part for part in at))
+            self._spelled = {tuple(map(_camel, at)): self.lines[at] for at in odd}
+        while path:
+            wanted = tuple(map(_camel, path))
+            for known, key in ((self.lines, path), (self.lines, wanted), (self._spelled, wanted)):
+                if key in known:
+                    return known[key]
             path = path[:-1]
-        return self.lines[path]
+        return self.lines[()]
 
     def _value(self, node: yaml.Node, path: Path) -> Any:
         line = node.start_mark.line + 1
@@ -124,17 +136,27 @@ class Document:
                     raise YamlError(line, f"a number of {len(text)} digits", path)
                 return int(text)
             case "float" if _FLOAT.match(text):
-                number = float(text)
-                if self._budget.finite and not math.isfinite(number):
-                    raise YamlError(line, f"{text[:50]} is too large a number", path)
-                return number
+                return self._number(text, line, path)
+            case "str" if self._budget.strict and not node.style and _EXPONENT.match(text):
+                return self._number(text, line, path)
             case "str" | "timestamp" | "int" | "float" | "value":
                 return text
         raise YamlError(line, f"the tag {node.tag} is not taken", path)
 
+    def _number(self, text: str, line: int, path: Path) -> float:
+        number = float(text)
+        if self._budget.strict and not math.isfinite(number):
+            raise YamlError(line, f"{text[:50]} is too large a number", path)
+        return number
 
-def read_documents(text: str, *, finite: bool = True) -> Iterator[Document]:
-    """The documents of a text, empty ones left out; numbers beyond a double are refused, unless not `finite`.
+
+def _camel(part: str | int) -> str | int:
+    """A field's name as JSON has it."""
+    return part if isinstance(part, int) else re.sub("_([a-z0-9])", lambda found: found[1].upper(), part)
+
+
+def read_documents(text: str, *, strict: bool = True) -> Iterator[Document]:
+    """The documents of a text, empty ones left out; numbers beyond a double are refused, unless not `strict`.
 
     Raises:
         YamlError: it is no YAML, or holds what is not taken.
@@ -148,7 +170,7 @@ def read_documents(text: str, *, finite: bool = True) -> Iterator[Document]:
         raise YamlError(1, f"larger than {MAX_BYTES} bytes")
     if (directive := _too_many_directives(text)) is not None:
         raise YamlError(text.count("\n", 0, directive) + 1, f"more than {MAX_DIRECTIVES} directives (%)")
-    budget = _Budget(finite)
+    budget = _Budget(strict)
     try:
         _measure(text)
         for node in yaml.compose_all(text, Loader=yaml.CSafeLoader):

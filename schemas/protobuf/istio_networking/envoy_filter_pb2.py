@@ -27,7 +27,7 @@ from schemas.protobuf.istio_networking import sidecar_pb2 as schemas_dot_protobu
 from schemas.protobuf.istio_type import selector_pb2 as schemas_dot_protobuf_dot_istio__type_dot_selector__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4schemas/protobuf/istio_networking/envoy_filter.proto\x12\x19istio.networking.v1alpha3\x1a\x1cgoogle/protobuf/struct.proto\x1a/schemas/protobuf/istio_networking/sidecar.proto\x1a*schemas/protobuf/istio_type/selector.proto\"\xee\x16\n\x0b\x45nvoyFilter\x12\x46\n\x11workload_selector\x18\x03 \x01(\x0b\x32+.istio.networking.v1alpha3.WorkloadSelector\x12=\n\ntargetRefs\x18\x06 \x03(\x0b\x32).istio.type.v1beta1.PolicyTargetReference\x12U\n\x0e\x63onfig_patches\x18\x04 \x03(\x0b\x32=.istio.networking.v1alpha3.EnvoyFilter.EnvoyConfigObjectPatch\x12\x10\n\x08priority\x18\x05 \x01(\x05\x1a\xa7\x01\n\nProxyMatch\x12\x15\n\rproxy_version\x18\x01 \x01(\t\x12Q\n\x08metadata\x18\x02 \x03(\x0b\x32?.istio.networking.v1alpha3.EnvoyFilter.ProxyMatch.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aR\n\x0c\x43lusterMatch\x12\x13\n\x0bport_number\x18\x01 \x01(\r\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0e\n\x06subset\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x1a\xfc\x03\n\x17RouteConfigurationMatch\x12\x13\n\x0bport_number\x18\x01 \x01(\r\x12\x11\n\tport_name\x18\x02 \x01(\t\x12\x0f\n\x07gateway\x18\x03 \x01(\t\x12^\n\x05vhost\x18\x04 \x01(\x0b\x32O.istio.networking.v1alpha3.EnvoyFilter.RouteConfigurationMatch.VirtualHostMatch\x12\x0c\n\x04name\x18\x05 \x01(\t\x1a\xbd\x01\n\nRouteMatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12`\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32P.istio.networking.v1alpha3.EnvoyFilter.RouteConfigurationMatch.RouteMatch.Action\"?\n\x06\x41\x63tion\x12\x07\n\x03\x41NY\x10\x00\x12\t\n\x05ROUTE\x10\x01\x12\x0c\n\x08REDIRECT\x10\x02\x12\x13\n\x0f\x44IRECT_RESPONSE\x10\x03\x1az\n\x10VirtualHostMatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12X\n\x05route\x18\x02 \x01(\x0b\x32I.istio.networking.v1alpha3.EnvoyFilter.RouteConfigurationMatch.RouteMatch\x1a\xa8\x04\n\rListenerMatch\x12\x13\n\x0bport_number\x18\x01 \x01(\r\x12\x11\n\tport_name\x18\x02 \x01(\t\x12[\n\x0c\x66ilter_chain\x18\x03 \x01(\x0b\x32\x45.istio.networking.v1alpha3.EnvoyFilter.ListenerMatch.FilterChainMatch\x12\x17\n\x0flistener_filter\x18\x05 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x1a\xd4\x01\n\x10\x46ilterChainMatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03sni\x18\x02 \x01(\t\x12\x1a\n\x12transport_protocol\x18\x03 \x01(\t\x12\x1d\n\x15\x61pplication_protocols\x18\x04 \x01(\t\x12P\n\x06\x66ilter\x18\x05 \x01(\x0b\x32@.istio.networking.v1alpha3.EnvoyFilter.ListenerMatch.FilterMatch\x12\x18\n\x10\x64\x65stination_port\x18\x06 \x01(\r\x1at\n\x0b\x46ilterMatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12W\n\nsub_filter\x18\x02 \x01(\x0b\x32\x43.istio.networking.v1alpha3.EnvoyFilter.ListenerMatch.SubFilterMatch\x1a\x1e\n\x0eSubFilterMatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x1a\x89\x03\n\x05Patch\x12I\n\toperation\x18\x01 \x01(\x0e\x32\x36.istio.networking.v1alpha3.EnvoyFilter.Patch.Operation\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12N\n\x0c\x66ilter_class\x18\x03 \x01(\x0e\x32\x38.istio.networking.v1alpha3.EnvoyFilter.Patch.FilterClass\"|\n\tOperation\x12\x0b\n\x07INVALID\x10\x00\x12\t\n\x05MERGE\x10\x01\x12\x07\n\x03\x41\x44\x44\x10\x02\x12\n\n\x06REMOVE\x10\x03\x12\x11\n\rINSERT_BEFORE\x10\x04\x12\x10\n\x0cINSERT_AFTER\x10\x05\x12\x10\n\x0cINSERT_FIRST\x10\x06\x12\x0b\n\x07REPLACE\x10\x07\"?\n\x0b\x46ilterClass\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\t\n\x05\x41UTHN\x10\x01\x12\t\n\x05\x41UTHZ\x10\x02\x12\t\n\x05STATS\x10\x03\x1a\xa1\x03\n\x16\x45nvoyConfigObjectMatch\x12\x44\n\x07\x63ontext\x18\x01 \x01(\x0e\x32\x33.istio.networking.v1alpha3.EnvoyFilter.PatchContext\x12@\n\x05proxy\x18\x02 \x01(\x0b\x32\x31.istio.networking.v1alpha3.EnvoyFilter.ProxyMatch\x12H\n\x08listener\x18\x03 \x01(\x0b\x32\x34.istio.networking.v1alpha3.EnvoyFilter.ListenerMatchH\x00\x12]\n\x13route_configuration\x18\x04 \x01(\x0b\x32>.istio.networking.v1alpha3.EnvoyFilter.RouteConfigurationMatchH\x00\x12\x46\n\x07\x63luster\x18\x05 \x01(\x0b\x32\x33.istio.networking.v1alpha3.EnvoyFilter.ClusterMatchH\x00\x42\x0e\n\x0cobject_types\x1a\xe5\x01\n\x16\x45nvoyConfigObjectPatch\x12@\n\x08\x61pply_to\x18\x01 \x01(\x0e\x32..istio.networking.v1alpha3.EnvoyFilter.ApplyTo\x12L\n\x05match\x18\x02 \x01(\x0b\x32=.istio.networking.v1alpha3.EnvoyFilter.EnvoyConfigObjectMatch\x12;\n\x05patch\x18\x03 \x01(\x0b\x32,.istio.networking.v1alpha3.EnvoyFilter.Patch\"\xdd\x01\n\x07\x41pplyTo\x12\x0b\n\x07INVALID\x10\x00\x12\x0c\n\x08LISTENER\x10\x01\x12\x10\n\x0c\x46ILTER_CHAIN\x10\x02\x12\x12\n\x0eNETWORK_FILTER\x10\x03\x12\x0f\n\x0bHTTP_FILTER\x10\x04\x12\x17\n\x13ROUTE_CONFIGURATION\x10\x05\x12\x10\n\x0cVIRTUAL_HOST\x10\x06\x12\x0e\n\nHTTP_ROUTE\x10\x07\x12\x0b\n\x07\x43LUSTER\x10\x08\x12\x14\n\x10\x45XTENSION_CONFIG\x10\t\x12\r\n\tBOOTSTRAP\x10\n\x12\x13\n\x0fLISTENER_FILTER\x10\x0b\"O\n\x0cPatchContext\x12\x07\n\x03\x41NY\x10\x00\x12\x13\n\x0fSIDECAR_INBOUND\x10\x01\x12\x14\n\x10SIDECAR_OUTBOUND\x10\x02\x12\x0b\n\x07GATEWAY\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4schemas/protobuf/istio_networking/envoy_filter.proto\x12\x19istio.networking.v1alpha3\x1a\x1cgoogle/protobuf/struct.proto\x1a/schemas/protobuf/istio_networking/sidecar.proto\x1a*schemas/protobuf/istio_type/selector.proto\"\x81\x1b\n\x0b\x45nvoyFilter\x12\x46\n\x11workload_selector\x18\x03 \x01(\x0b\x32+.istio.networking.v1alpha3.WorkloadSelector\x12=\n\ntargetRefs\x18\x06 \x03(\x0b\x32).istio.type.v1beta1.PolicyTargetReference\x12U\n\x0e\x63onfig_patches\x18\x04 \x03(\x0b\x32=.istio.networking.v1alpha3.EnvoyFilter.EnvoyConfigObjectPatch\x12\x10\n\x08priority\x18\x05 \x01(\x05\x1a\xa7\x01\n\nProxyMatch\x12\x15\n\rproxy_version\x18\x01 \x01(\t\x12Q\n\x08metadata\x18\x02 \x03(\x0b\x32?.istio.networking.v1alpha3.EnvoyFilter.ProxyMatch.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aR\n\x0c\x43lusterMatch\x12\x13\n\x0bport_number\x18\x01 \x01(\r\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0e\n\x06subset\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x1a\x92\x04\n\x17RouteConfigurationMatch\x12\x13\n\x0bport_number\x18\x01 \x01(\r\x12\x11\n\tport_name\x18\x02 \x01(\t\x12\x0f\n\x07gateway\x18\x03 \x01(\t\x12^\n\x05vhost\x18\x04 \x01(\x0b\x32O.istio.networking.v1alpha3.EnvoyFilter.RouteConfigurationMatch.VirtualHostMatch\x12\x0c\n\x04name\x18\x05 \x01(\t\x1a\xbd\x01\n\nRouteMatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12`\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32P.istio.networking.v1alpha3.EnvoyFilter.RouteConfigurationMatch.RouteMatch.Action\"?\n\x06\x41\x63tion\x12\x07\n\x03\x41NY\x10\x00\x12\t\n\x05ROUTE\x10\x01\x12\x0c\n\x08REDIRECT\x10\x02\x12\x13\n\x0f\x44IRECT_RESPONSE\x10\x03\x1a\x8f\x01\n\x10VirtualHostMatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64omain_name\x18\x03 \x01(\t\x12X\n\x05route\x18\x02 \x01(\x0b\x32I.istio.networking.v1alpha3.EnvoyFilter.RouteConfigurationMatch.RouteMatch\x1a\xa8\x04\n\rListenerMatch\x12\x13\n\x0bport_number\x18\x01 \x01(\r\x12\x11\n\tport_name\x18\x02 \x01(\t\x12[\n\x0c\x66ilter_chain\x18\x03 \x01(\x0b\x32\x45.istio.networking.v1alpha3.EnvoyFilter.ListenerMatch.FilterChainMatch\x12\x17\n\x0flistener_filter\x18\x05 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x1a\xd4\x01\n\x10\x46ilterChainMatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03sni\x18\x02 \x01(\t\x12\x1a\n\x12transport_protocol\x18\x03 \x01(\t\x12\x1d\n\x15\x61pplication_protocols\x18\x04 \x01(\t\x12P\n\x06\x66ilter\x18\x05 \x01(\x0b\x32@.istio.networking.v1alpha3.EnvoyFilter.ListenerMatch.FilterMatch\x12\x18\n\x10\x64\x65stination_port\x18\x06 \x01(\r\x1at\n\x0b\x46ilterMatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12W\n\nsub_filter\x18\x02 \x01(\x0b\x32\x43.istio.networking.v1alpha3.EnvoyFilter.ListenerMatch.SubFilterMatch\x1a\x1e\n\x0eSubFilterMatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x1a\x85\x03\n\rWaypointMatch\x12\x13\n\x0bport_number\x18\x01 \x01(\r\x12N\n\x05route\x18\x02 \x01(\x0b\x32?.istio.networking.v1alpha3.EnvoyFilter.WaypointMatch.RouteMatch\x12P\n\x06\x66ilter\x18\x03 \x01(\x0b\x32@.istio.networking.v1alpha3.EnvoyFilter.WaypointMatch.FilterMatch\x1a\x1a\n\nRouteMatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x1a\xa0\x01\n\x0b\x46ilterMatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x63\n\nsub_filter\x18\x02 \x01(\x0b\x32O.istio.networking.v1alpha3.EnvoyFilter.WaypointMatch.FilterMatch.SubFilterMatch\x1a\x1e\n\x0eSubFilterMatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x1a\xa6\x03\n\x05Patch\x12I\n\toperation\x18\x01 \x01(\x0e\x32\x36.istio.networking.v1alpha3.EnvoyFilter.Patch.Operation\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12N\n\x0c\x66ilter_class\x18\x03 \x01(\x0e\x32\x38.istio.networking.v1alpha3.EnvoyFilter.Patch.FilterClass\"\x98\x01\n\tOperation\x12\x0b\n\x07INVALID\x10\x00\x12\t\n\x05MERGE\x10\x01\x12\x07\n\x03\x41\x44\x44\x10\x02\x12\n\n\x06REMOVE\x10\x03\x12\x11\n\rINSERT_BEFORE\x10\x04\x12\x10\n\x0cINSERT_AFTER\x10\x05\x12\x10\n\x0cINSERT_FIRST\x10\x06\x12\x0b\n\x07REPLACE\x10\x07\x12\x1a\n\x16MERGE_AND_REPLACE_LIST\x10\x08\"?\n\x0b\x46ilterClass\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\t\n\x05\x41UTHN\x10\x01\x12\t\n\x05\x41UTHZ\x10\x02\x12\t\n\x05STATS\x10\x03\x1a\xeb\x03\n\x16\x45nvoyConfigObjectMatch\x12\x44\n\x07\x63ontext\x18\x01 \x01(\x0e\x32\x33.istio.networking.v1alpha3.EnvoyFilter.PatchContext\x12@\n\x05proxy\x18\x02 \x01(\x0b\x32\x31.istio.networking.v1alpha3.EnvoyFilter.ProxyMatch\x12H\n\x08listener\x18\x03 \x01(\x0b\x32\x34.istio.networking.v1alpha3.EnvoyFilter.ListenerMatchH\x00\x12]\n\x13route_configuration\x18\x04 \x01(\x0b\x32>.istio.networking.v1alpha3.EnvoyFilter.RouteConfigurationMatchH\x00\x12\x46\n\x07\x63luster\x18\x05 \x01(\x0b\x32\x33.istio.networking.v1alpha3.EnvoyFilter.ClusterMatchH\x00\x12H\n\x08waypoint\x18\x06 \x01(\x0b\x32\x34.istio.networking.v1alpha3.EnvoyFilter.WaypointMatchH\x00\x42\x0e\n\x0cobject_types\x1a\xe5\x01\n\x16\x45nvoyConfigObjectPatch\x12@\n\x08\x61pply_to\x18\x01 \x01(\x0e\x32..istio.networking.v1alpha3.EnvoyFilter.ApplyTo\x12L\n\x05match\x18\x02 \x01(\x0b\x32=.istio.networking.v1alpha3.EnvoyFilter.EnvoyConfigObjectMatch\x12;\n\x05patch\x18\x03 \x01(\x0b\x32,.istio.networking.v1alpha3.EnvoyFilter.Patch\"\xdd\x01\n\x07\x41pplyTo\x12\x0b\n\x07INVALID\x10\x00\x12\x0c\n\x08LISTENER\x10\x01\x12\x10\n\x0c\x46ILTER_CHAIN\x10\x02\x12\x12\n\x0eNETWORK_FILTER\x10\x03\x12\x0f\n\x0bHTTP_FILTER\x10\x04\x12\x17\n\x13ROUTE_CONFIGURATION\x10\x05\x12\x10\n\x0cVIRTUAL_HOST\x10\x06\x12\x0e\n\nHTTP_ROUTE\x10\x07\x12\x0b\n\x07\x43LUSTER\x10\x08\x12\x14\n\x10\x45XTENSION_CONFIG\x10\t\x12\r\n\tBOOTSTRAP\x10\n\x12\x13\n\x0fLISTENER_FILTER\x10\x0b\"]\n\x0cPatchContext\x12\x07\n\x03\x41NY\x10\x00\x12\x13\n\x0fSIDECAR_INBOUND\x10\x01\x12\x14\n\x10SIDECAR_OUTBOUND\x10\x02\x12\x0b\n\x07GATEWAY\x10\x03\x12\x0c\n\x08WAYPOINT\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,7 +37,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENVOYFILTER_PROXYMATCH_METADATAENTRY']._loaded_options = None
   _globals['_ENVOYFILTER_PROXYMATCH_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_ENVOYFILTER']._serialized_start=207
-  _globals['_ENVOYFILTER']._serialized_end=3133
+  _globals['_ENVOYFILTER']._serialized_end=3664
   _globals['_ENVOYFILTER_PROXYMATCH']._serialized_start=463
   _globals['_ENVOYFILTER_PROXYMATCH']._serialized_end=630
   _globals['_ENVOYFILTER_PROXYMATCH_METADATAENTRY']._serialized_start=583
@@ -45,33 +45,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENVOYFILTER_CLUSTERMATCH']._serialized_start=632
   _globals['_ENVOYFILTER_CLUSTERMATCH']._serialized_end=714
   _globals['_ENVOYFILTER_ROUTECONFIGURATIONMATCH']._serialized_start=717
-  _globals['_ENVOYFILTER_ROUTECONFIGURATIONMATCH']._serialized_end=1225
+  _globals['_ENVOYFILTER_ROUTECONFIGURATIONMATCH']._serialized_end=1247
   _globals['_ENVOYFILTER_ROUTECONFIGURATIONMATCH_ROUTEMATCH']._serialized_start=912
   _globals['_ENVOYFILTER_ROUTECONFIGURATIONMATCH_ROUTEMATCH']._serialized_end=1101
   _globals['_ENVOYFILTER_ROUTECONFIGURATIONMATCH_ROUTEMATCH_ACTION']._serialized_start=1038
   _globals['_ENVOYFILTER_ROUTECONFIGURATIONMATCH_ROUTEMATCH_ACTION']._serialized_end=1101
-  _globals['_ENVOYFILTER_ROUTECONFIGURATIONMATCH_VIRTUALHOSTMATCH']._serialized_start=1103
-  _globals['_ENVOYFILTER_ROUTECONFIGURATIONMATCH_VIRTUALHOSTMATCH']._serialized_end=1225
-  _globals['_ENVOYFILTER_LISTENERMATCH']._serialized_start=1228
-  _globals['_ENVOYFILTER_LISTENERMATCH']._serialized_end=1780
-  _globals['_ENVOYFILTER_LISTENERMATCH_FILTERCHAINMATCH']._serialized_start=1418
-  _globals['_ENVOYFILTER_LISTENERMATCH_FILTERCHAINMATCH']._serialized_end=1630
-  _globals['_ENVOYFILTER_LISTENERMATCH_FILTERMATCH']._serialized_start=1632
-  _globals['_ENVOYFILTER_LISTENERMATCH_FILTERMATCH']._serialized_end=1748
-  _globals['_ENVOYFILTER_LISTENERMATCH_SUBFILTERMATCH']._serialized_start=1750
-  _globals['_ENVOYFILTER_LISTENERMATCH_SUBFILTERMATCH']._serialized_end=1780
-  _globals['_ENVOYFILTER_PATCH']._serialized_start=1783
-  _globals['_ENVOYFILTER_PATCH']._serialized_end=2176
-  _globals['_ENVOYFILTER_PATCH_OPERATION']._serialized_start=1987
-  _globals['_ENVOYFILTER_PATCH_OPERATION']._serialized_end=2111
-  _globals['_ENVOYFILTER_PATCH_FILTERCLASS']._serialized_start=2113
-  _globals['_ENVOYFILTER_PATCH_FILTERCLASS']._serialized_end=2176
-  _globals['_ENVOYFILTER_ENVOYCONFIGOBJECTMATCH']._serialized_start=2179
-  _globals['_ENVOYFILTER_ENVOYCONFIGOBJECTMATCH']._serialized_end=2596
-  _globals['_ENVOYFILTER_ENVOYCONFIGOBJECTPATCH']._serialized_start=2599
-  _globals['_ENVOYFILTER_ENVOYCONFIGOBJECTPATCH']._serialized_end=2828
-  _globals['_ENVOYFILTER_APPLYTO']._serialized_start=2831
-  _globals['_ENVOYFILTER_APPLYTO']._serialized_end=3052
-  _globals['_ENVOYFILTER_PATCHCONTEXT']._serialized_start=3054
-  _globals['_ENVOYFILTER_PATCHCONTEXT']._serialized_end=3133
+  _globals['_ENVOYFILTER_ROUTECONFIGURATIONMATCH_VIRTUALHOSTMATCH']._serialized_start=1104
+  _globals['_ENVOYFILTER_ROUTECONFIGURATIONMATCH_VIRTUALHOSTMATCH']._serialized_end=1247
+  _globals['_ENVOYFILTER_LISTENERMATCH']._serialized_start=1250
+  _globals['_ENVOYFILTER_LISTENERMATCH']._serialized_end=1802
+  _globals['_ENVOYFILTER_LISTENERMATCH_FILTERCHAINMATCH']._serialized_start=1440
+  _globals['_ENVOYFILTER_LISTENERMATCH_FILTERCHAINMATCH']._serialized_end=1652
+  _globals['_ENVOYFILTER_LISTENERMATCH_FILTERMATCH']._serialized_start=1654
+  _globals['_ENVOYFILTER_LISTENERMATCH_FILTERMATCH']._serialized_end=1770
+  _globals['_ENVOYFILTER_LISTENERMATCH_SUBFILTERMATCH']._serialized_start=1772
+  _globals['_ENVOYFILTER_LISTENERMATCH_SUBFILTERMATCH']._serialized_end=1802
+  _globals['_ENVOYFILTER_WAYPOINTMATCH']._serialized_start=1805
+  _globals['_ENVOYFILTER_WAYPOINTMATCH']._serialized_end=2194
+  _globals['_ENVOYFILTER_WAYPOINTMATCH_ROUTEMATCH']._serialized_start=912
+  _globals['_ENVOYFILTER_WAYPOINTMATCH_ROUTEMATCH']._serialized_end=938
+  _globals['_ENVOYFILTER_WAYPOINTMATCH_FILTERMATCH']._serialized_start=2034
+  _globals['_ENVOYFILTER_WAYPOINTMATCH_FILTERMATCH']._serialized_end=2194
+  _globals['_ENVOYFILTER_WAYPOINTMATCH_FILTERMATCH_SUBFILTERMATCH']._serialized_start=1772
+  _globals['_ENVOYFILTER_WAYPOINTMATCH_FILTERMATCH_SUBFILTERMATCH']._serialized_end=1802
+  _globals['_ENVOYFILTER_PATCH']._serialized_start=2197
+  _globals['_ENVOYFILTER_PATCH']._serialized_end=2619
+  _globals['_ENVOYFILTER_PATCH_OPERATION']._serialized_start=2402
+  _globals['_ENVOYFILTER_PATCH_OPERATION']._serialized_end=2554
+  _globals['_ENVOYFILTER_PATCH_FILTERCLASS']._serialized_start=2556
+  _globals['_ENVOYFILTER_PATCH_FILTERCLASS']._serialized_end=2619
+  _globals['_ENVOYFILTER_ENVOYCONFIGOBJECTMATCH']._serialized_start=2622
+  _globals['_ENVOYFILTER_ENVOYCONFIGOBJECTMATCH']._serialized_end=3113
+  _globals['_ENVOYFILTER_ENVOYCONFIGOBJECTPATCH']._serialized_start=3116
+  _globals['_ENVOYFILTER_ENVOYCONFIGOBJECTPATCH']._serialized_end=3345
+  _globals['_ENVOYFILTER_APPLYTO']._serialized_start=3348
+  _globals['_ENVOYFILTER_APPLYTO']._serialized_end=3569
+  _globals['_ENVOYFILTER_PATCHCONTEXT']._serialized_start=3571
+  _globals['_ENVOYFILTER_PATCHCONTEXT']._serialized_end=3664
 # @@protoc_insertion_point(module_scope)

@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/schemas/protobuf/istio_networking/gateway.proto\x12\x19istio.networking.v1alpha3\"\xb2\x01\n\x07Gateway\x12\x32\n\x07servers\x18\x01 \x03(\x0b\x32!.istio.networking.v1alpha3.Server\x12\x42\n\x08selector\x18\x02 \x03(\x0b\x32\x30.istio.networking.v1alpha3.Gateway.SelectorEntry\x1a/\n\rSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"K\n\x04Port\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x13\n\x0btarget_port\x18\x04 \x01(\r\"\xb7\x01\n\x06Server\x12-\n\x04port\x18\x01 \x01(\x0b\x32\x1f.istio.networking.v1alpha3.Port\x12\x0c\n\x04\x62ind\x18\x04 \x01(\t\x12\r\n\x05hosts\x18\x02 \x03(\t\x12\x39\n\x03tls\x18\x03 \x01(\x0b\x32,.istio.networking.v1alpha3.ServerTLSSettings\x12\x18\n\x10\x64\x65\x66\x61ult_endpoint\x18\x05 \x01(\t\x12\x0c\n\x04name\x18\x06 \x01(\t\"\xc8\x05\n\x11ServerTLSSettings\x12\x16\n\x0ehttps_redirect\x18\x01 \x01(\x08\x12\x42\n\x04mode\x18\x02 \x01(\x0e\x32\x34.istio.networking.v1alpha3.ServerTLSSettings.TLSmode\x12\x1a\n\x12server_certificate\x18\x03 \x01(\t\x12\x13\n\x0bprivate_key\x18\x04 \x01(\t\x12\x17\n\x0f\x63\x61_certificates\x18\x05 \x01(\t\x12\x0e\n\x06\x63\x61_crl\x18\r \x01(\t\x12\x17\n\x0f\x63redential_name\x18\n \x01(\t\x12\x19\n\x11subject_alt_names\x18\x06 \x03(\t\x12\x1f\n\x17verify_certificate_spki\x18\x0b \x03(\t\x12\x1f\n\x17verify_certificate_hash\x18\x0c \x03(\t\x12V\n\x14min_protocol_version\x18\x07 \x01(\x0e\x32\x38.istio.networking.v1alpha3.ServerTLSSettings.TLSProtocol\x12V\n\x14max_protocol_version\x18\x08 \x01(\x0e\x32\x38.istio.networking.v1alpha3.ServerTLSSettings.TLSProtocol\x12\x15\n\rcipher_suites\x18\t \x03(\t\"o\n\x07TLSmode\x12\x0f\n\x0bPASSTHROUGH\x10\x00\x12\n\n\x06SIMPLE\x10\x01\x12\n\n\x06MUTUAL\x10\x02\x12\x14\n\x10\x41UTO_PASSTHROUGH\x10\x03\x12\x10\n\x0cISTIO_MUTUAL\x10\x04\x12\x13\n\x0fOPTIONAL_MUTUAL\x10\x05\"O\n\x0bTLSProtocol\x12\x0c\n\x08TLS_AUTO\x10\x00\x12\x0b\n\x07TLSV1_0\x10\x01\x12\x0b\n\x07TLSV1_1\x10\x02\x12\x0b\n\x07TLSV1_2\x10\x03\x12\x0b\n\x07TLSV1_3\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/schemas/protobuf/istio_networking/gateway.proto\x12\x19istio.networking.v1alpha3\x1a\x1egoogle/protobuf/wrappers.proto\"\xb2\x01\n\x07Gateway\x12\x32\n\x07servers\x18\x01 \x03(\x0b\x32!.istio.networking.v1alpha3.Server\x12\x42\n\x08selector\x18\x02 \x03(\x0b\x32\x30.istio.networking.v1alpha3.Gateway.SelectorEntry\x1a/\n\rSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"K\n\x04Port\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x13\n\x0btarget_port\x18\x04 \x01(\r\"\xb7\x01\n\x06Server\x12-\n\x04port\x18\x01 \x01(\x0b\x32\x1f.istio.networking.v1alpha3.Port\x12\x0c\n\x04\x62ind\x18\x04 \x01(\t\x12\r\n\x05hosts\x18\x02 \x03(\t\x12\x39\n\x03tls\x18\x03 \x01(\x0b\x32,.istio.networking.v1alpha3.ServerTLSSettings\x12\x18\n\x10\x64\x65\x66\x61ult_endpoint\x18\x05 \x01(\t\x12\x0c\n\x04name\x18\x06 \x01(\t\"\xf0\x07\n\x11ServerTLSSettings\x12\x16\n\x0ehttps_redirect\x18\x01 \x01(\x08\x12\x42\n\x04mode\x18\x02 \x01(\x0e\x32\x34.istio.networking.v1alpha3.ServerTLSSettings.TLSmode\x12\x1a\n\x12server_certificate\x18\x03 \x01(\t\x12\x13\n\x0bprivate_key\x18\x04 \x01(\t\x12\x17\n\x0f\x63\x61_certificates\x18\x05 \x01(\t\x12\x0e\n\x06\x63\x61_crl\x18\r \x01(\t\x12\x17\n\x0f\x63redential_name\x18\n \x01(\t\x12\x18\n\x10\x63redential_names\x18\x0e \x03(\t\x12\x1f\n\x17\x63\x61_cert_credential_name\x18\x10 \x01(\t\x12U\n\x10tls_certificates\x18\x0f \x03(\x0b\x32;.istio.networking.v1alpha3.ServerTLSSettings.TLSCertificate\x12\x19\n\x11subject_alt_names\x18\x06 \x03(\t\x12\x1f\n\x17verify_certificate_spki\x18\x0b \x03(\t\x12\x1f\n\x17verify_certificate_hash\x18\x0c \x03(\t\x12V\n\x14min_protocol_version\x18\x07 \x01(\x0e\x32\x38.istio.networking.v1alpha3.ServerTLSSettings.TLSProtocol\x12V\n\x14max_protocol_version\x18\x08 \x01(\x0e\x32\x38.istio.networking.v1alpha3.ServerTLSSettings.TLSProtocol\x12\x15\n\rcipher_suites\x18\t \x03(\t\x12\x38\n\x14insecure_skip_verify\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x1aZ\n\x0eTLSCertificate\x12\x1a\n\x12server_certificate\x18\x01 \x01(\t\x12\x13\n\x0bprivate_key\x18\x02 \x01(\t\x12\x17\n\x0f\x63\x61_certificates\x18\x03 \x01(\t\"o\n\x07TLSmode\x12\x0f\n\x0bPASSTHROUGH\x10\x00\x12\n\n\x06SIMPLE\x10\x01\x12\n\n\x06MUTUAL\x10\x02\x12\x14\n\x10\x41UTO_PASSTHROUGH\x10\x03\x12\x10\n\x0cISTIO_MUTUAL\x10\x04\x12\x13\n\x0fOPTIONAL_MUTUAL\x10\x05\"O\n\x0bTLSProtocol\x12\x0c\n\x08TLS_AUTO\x10\x00\x12\x0b\n\x07TLSV1_0\x10\x01\x12\x0b\n\x07TLSV1_1\x10\x02\x12\x0b\n\x07TLSV1_2\x10\x03\x12\x0b\n\x07TLSV1_3\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,18 +34,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GATEWAY_SELECTORENTRY']._loaded_options = None
   _globals['_GATEWAY_SELECTORENTRY']._serialized_options = b'8\001'
-  _globals['_GATEWAY']._serialized_start=79
-  _globals['_GATEWAY']._serialized_end=257
-  _globals['_GATEWAY_SELECTORENTRY']._serialized_start=210
-  _globals['_GATEWAY_SELECTORENTRY']._serialized_end=257
-  _globals['_PORT']._serialized_start=259
-  _globals['_PORT']._serialized_end=334
-  _globals['_SERVER']._serialized_start=337
-  _globals['_SERVER']._serialized_end=520
-  _globals['_SERVERTLSSETTINGS']._serialized_start=523
-  _globals['_SERVERTLSSETTINGS']._serialized_end=1235
-  _globals['_SERVERTLSSETTINGS_TLSMODE']._serialized_start=1043
-  _globals['_SERVERTLSSETTINGS_TLSMODE']._serialized_end=1154
-  _globals['_SERVERTLSSETTINGS_TLSPROTOCOL']._serialized_start=1156
-  _globals['_SERVERTLSSETTINGS_TLSPROTOCOL']._serialized_end=1235
+  _globals['_GATEWAY']._serialized_start=111
+  _globals['_GATEWAY']._serialized_end=289
+  _globals['_GATEWAY_SELECTORENTRY']._serialized_start=242
+  _globals['_GATEWAY_SELECTORENTRY']._serialized_end=289
+  _globals['_PORT']._serialized_start=291
+  _globals['_PORT']._serialized_end=366
+  _globals['_SERVER']._serialized_start=369
+  _globals['_SERVER']._serialized_end=552
+  _globals['_SERVERTLSSETTINGS']._serialized_start=555
+  _globals['_SERVERTLSSETTINGS']._serialized_end=1563
+  _globals['_SERVERTLSSETTINGS_TLSCERTIFICATE']._serialized_start=1279
+  _globals['_SERVERTLSSETTINGS_TLSCERTIFICATE']._serialized_end=1369
+  _globals['_SERVERTLSSETTINGS_TLSMODE']._serialized_start=1371
+  _globals['_SERVERTLSSETTINGS_TLSMODE']._serialized_end=1482
+  _globals['_SERVERTLSSETTINGS_TLSPROTOCOL']._serialized_start=1484
+  _globals['_SERVERTLSSETTINGS_TLSPROTOCOL']._serialized_end=1563
 # @@protoc_insertion_point(module_scope)

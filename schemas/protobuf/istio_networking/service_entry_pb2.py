@@ -26,7 +26,7 @@ from schemas.protobuf.istio_networking import sidecar_pb2 as schemas_dot_protobu
 from schemas.protobuf.istio_networking import workload_entry_pb2 as schemas_dot_protobuf_dot_istio__networking_dot_workload__entry__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n5schemas/protobuf/istio_networking/service_entry.proto\x12\x19istio.networking.v1alpha3\x1a/schemas/protobuf/istio_networking/sidecar.proto\x1a\x36schemas/protobuf/istio_networking/workload_entry.proto\"\x9a\x04\n\x0cServiceEntry\x12\r\n\x05hosts\x18\x01 \x03(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x35\n\x05ports\x18\x03 \x03(\x0b\x32&.istio.networking.v1alpha3.ServicePort\x12\x42\n\x08location\x18\x04 \x01(\x0e\x32\x30.istio.networking.v1alpha3.ServiceEntry.Location\x12\x46\n\nresolution\x18\x05 \x01(\x0e\x32\x32.istio.networking.v1alpha3.ServiceEntry.Resolution\x12;\n\tendpoints\x18\x06 \x03(\x0b\x32(.istio.networking.v1alpha3.WorkloadEntry\x12\x46\n\x11workload_selector\x18\t \x01(\x0b\x32+.istio.networking.v1alpha3.WorkloadSelector\x12\x11\n\texport_to\x18\x07 \x03(\t\x12\x19\n\x11subject_alt_names\x18\x08 \x03(\t\"0\n\x08Location\x12\x11\n\rMESH_EXTERNAL\x10\x00\x12\x11\n\rMESH_INTERNAL\x10\x01\"@\n\nResolution\x12\x08\n\x04NONE\x10\x00\x12\n\n\x06STATIC\x10\x01\x12\x07\n\x03\x44NS\x10\x02\x12\x13\n\x0f\x44NS_ROUND_ROBIN\x10\x03\"R\n\x0bServicePort\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x13\n\x0btarget_port\x18\x04 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n5schemas/protobuf/istio_networking/service_entry.proto\x12\x19istio.networking.v1alpha3\x1a/schemas/protobuf/istio_networking/sidecar.proto\x1a\x36schemas/protobuf/istio_networking/workload_entry.proto\"\xab\x04\n\x0cServiceEntry\x12\r\n\x05hosts\x18\x01 \x03(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x35\n\x05ports\x18\x03 \x03(\x0b\x32&.istio.networking.v1alpha3.ServicePort\x12\x42\n\x08location\x18\x04 \x01(\x0e\x32\x30.istio.networking.v1alpha3.ServiceEntry.Location\x12\x46\n\nresolution\x18\x05 \x01(\x0e\x32\x32.istio.networking.v1alpha3.ServiceEntry.Resolution\x12;\n\tendpoints\x18\x06 \x03(\x0b\x32(.istio.networking.v1alpha3.WorkloadEntry\x12\x46\n\x11workload_selector\x18\t \x01(\x0b\x32+.istio.networking.v1alpha3.WorkloadSelector\x12\x11\n\texport_to\x18\x07 \x03(\t\x12\x19\n\x11subject_alt_names\x18\x08 \x03(\t\"0\n\x08Location\x12\x11\n\rMESH_EXTERNAL\x10\x00\x12\x11\n\rMESH_INTERNAL\x10\x01\"Q\n\nResolution\x12\x08\n\x04NONE\x10\x00\x12\n\n\x06STATIC\x10\x01\x12\x07\n\x03\x44NS\x10\x02\x12\x13\n\x0f\x44NS_ROUND_ROBIN\x10\x03\x12\x0f\n\x0b\x44YNAMIC_DNS\x10\x04\"R\n\x0bServicePort\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x13\n\x0btarget_port\x18\x04 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'schemas.protobuf.istio_netw
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SERVICEENTRY']._serialized_start=190
-  _globals['_SERVICEENTRY']._serialized_end=728
+  _globals['_SERVICEENTRY']._serialized_end=745
   _globals['_SERVICEENTRY_LOCATION']._serialized_start=614
   _globals['_SERVICEENTRY_LOCATION']._serialized_end=662
   _globals['_SERVICEENTRY_RESOLUTION']._serialized_start=664
-  _globals['_SERVICEENTRY_RESOLUTION']._serialized_end=728
-  _globals['_SERVICEPORT']._serialized_start=730
-  _globals['_SERVICEPORT']._serialized_end=812
+  _globals['_SERVICEENTRY_RESOLUTION']._serialized_end=745
+  _globals['_SERVICEPORT']._serialized_start=747
+  _globals['_SERVICEPORT']._serialized_end=829
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from schemas.protobuf.istio_type import selector_pb2 as schemas_dot_protobuf_dot_istio__type_dot_selector__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n<schemas/protobuf/istio_security/request_authentication.proto\x12\x16istio.security.v1beta1\x1a\x1egoogle/protobuf/duration.proto\x1a*schemas/protobuf/istio_type/selector.proto\".\n\rClaimToHeader\x12\x0e\n\x06header\x18\x01 \x01(\t\x12\r\n\x05\x63laim\x18\x02 \x01(\t\")\n\tJWTHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\"\xe6\x02\n\x07JWTRule\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x11\n\taudiences\x18\x02 \x03(\t\x12\x10\n\x08jwks_uri\x18\x03 \x01(\t\x12\x0c\n\x04jwks\x18\n \x01(\t\x12\x37\n\x0c\x66rom_headers\x18\x06 \x03(\x0b\x32!.istio.security.v1beta1.JWTHeader\x12\x13\n\x0b\x66rom_params\x18\x07 \x03(\t\x12 \n\x18output_payload_to_header\x18\x08 \x01(\t\x12\x14\n\x0c\x66rom_cookies\x18\x0c \x03(\t\x12\x1e\n\x16\x66orward_original_token\x18\t \x01(\x08\x12\x46\n\x17output_claim_to_headers\x18\x0b \x03(\x0b\x32%.istio.security.v1beta1.ClaimToHeader\x12*\n\x07timeout\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\"\x80\x02\n\x15RequestAuthentication\x12\x36\n\x08selector\x18\x01 \x01(\x0b\x32$.istio.type.v1beta1.WorkloadSelector\x12<\n\ttargetRef\x18\x03 \x01(\x0b\x32).istio.type.v1beta1.PolicyTargetReference\x12=\n\ntargetRefs\x18\x04 \x03(\x0b\x32).istio.type.v1beta1.PolicyTargetReference\x12\x32\n\tjwt_rules\x18\x02 \x03(\x0b\x32\x1f.istio.security.v1beta1.JWTRuleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n<schemas/protobuf/istio_security/request_authentication.proto\x12\x16istio.security.v1beta1\x1a\x1egoogle/protobuf/duration.proto\x1a*schemas/protobuf/istio_type/selector.proto\".\n\rClaimToHeader\x12\x0e\n\x06header\x18\x01 \x01(\t\x12\r\n\x05\x63laim\x18\x02 \x01(\t\")\n\tJWTHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\"\x86\x03\n\x07JWTRule\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x11\n\taudiences\x18\x02 \x03(\t\x12\x10\n\x08jwks_uri\x18\x03 \x01(\t\x12\x0c\n\x04jwks\x18\n \x01(\t\x12\x37\n\x0c\x66rom_headers\x18\x06 \x03(\x0b\x32!.istio.security.v1beta1.JWTHeader\x12\x13\n\x0b\x66rom_params\x18\x07 \x03(\t\x12 \n\x18output_payload_to_header\x18\x08 \x01(\t\x12\x14\n\x0c\x66rom_cookies\x18\x0c \x03(\t\x12\x1e\n\x16\x66orward_original_token\x18\t \x01(\x08\x12\x46\n\x17output_claim_to_headers\x18\x0b \x03(\x0b\x32%.istio.security.v1beta1.ClaimToHeader\x12*\n\x07timeout\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x16space_delimited_claims\x18\x0e \x03(\t\"\x80\x02\n\x15RequestAuthentication\x12\x36\n\x08selector\x18\x01 \x01(\x0b\x32$.istio.type.v1beta1.WorkloadSelector\x12<\n\ttargetRef\x18\x03 \x01(\x0b\x32).istio.type.v1beta1.PolicyTargetReference\x12=\n\ntargetRefs\x18\x04 \x03(\x0b\x32).istio.type.v1beta1.PolicyTargetReference\x12\x32\n\tjwt_rules\x18\x02 \x03(\x0b\x32\x1f.istio.security.v1beta1.JWTRuleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +38,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JWTHEADER']._serialized_start=212
   _globals['_JWTHEADER']._serialized_end=253
   _globals['_JWTRULE']._serialized_start=256
-  _globals['_JWTRULE']._serialized_end=614
-  _globals['_REQUESTAUTHENTICATION']._serialized_start=617
-  _globals['_REQUESTAUTHENTICATION']._serialized_end=873
+  _globals['_JWTRULE']._serialized_end=646
+  _globals['_REQUESTAUTHENTICATION']._serialized_start=649
+  _globals['_REQUESTAUTHENTICATION']._serialized_end=905
 # @@protoc_insertion_point(module_scope)

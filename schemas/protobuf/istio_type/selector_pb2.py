@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*schemas/protobuf/istio_type/selector.proto\x12\x12istio.type.v1beta1\"U\n\x15PolicyTargetReference\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\tnamespace\x18\x04 \x01(\t\"\x93\x01\n\x10WorkloadSelector\x12K\n\x0cmatch_labels\x18\x01 \x03(\x0b\x32\x35.istio.type.v1beta1.WorkloadSelector.MatchLabelsEntry\x1a\x32\n\x10MatchLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*schemas/protobuf/istio_type/selector.proto\x12\x12istio.type.v1beta1\"U\n\x15PolicyTargetReference\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\tnamespace\x18\x04 \x01(\t\"\x1e\n\x0cPortSelector\x12\x0e\n\x06number\x18\x01 \x01(\r\"\x93\x01\n\x10WorkloadSelector\x12K\n\x0cmatch_labels\x18\x01 \x03(\x0b\x32\x35.istio.type.v1beta1.WorkloadSelector.MatchLabelsEntry\x1a\x32\n\x10MatchLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*L\n\x0cWorkloadMode\x12\r\n\tUNDEFINED\x10\x00\x12\n\n\x06\x43LIENT\x10\x01\x12\n\n\x06SERVER\x10\x02\x12\x15\n\x11\x43LIENT_AND_SERVER\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WORKLOADSELECTOR_MATCHLABELSENTRY']._loaded_options = None
   _globals['_WORKLOADSELECTOR_MATCHLABELSENTRY']._serialized_options = b'8\001'
+  _globals['_WORKLOADMODE']._serialized_start=335
+  _globals['_WORKLOADMODE']._serialized_end=411
   _globals['_POLICYTARGETREFERENCE']._serialized_start=66
   _globals['_POLICYTARGETREFERENCE']._serialized_end=151
-  _globals['_WORKLOADSELECTOR']._serialized_start=154
-  _globals['_WORKLOADSELECTOR']._serialized_end=301
-  _globals['_WORKLOADSELECTOR_MATCHLABELSENTRY']._serialized_start=251
-  _globals['_WORKLOADSELECTOR_MATCHLABELSENTRY']._serialized_end=301
+  _globals['_PORTSELECTOR']._serialized_start=153
+  _globals['_PORTSELECTOR']._serialized_end=183
+  _globals['_WORKLOADSELECTOR']._serialized_start=186
+  _globals['_WORKLOADSELECTOR']._serialized_end=333
+  _globals['_WORKLOADSELECTOR_MATCHLABELSENTRY']._serialized_start=283
+  _globals['_WORKLOADSELECTOR_MATCHLABELSENTRY']._serialized_end=333
 # @@protoc_insertion_point(module_scope)

@@ -11,8 +11,11 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	extensions "istio.io/api/extensions/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
+	networkingv1beta1 "istio.io/api/networking/v1beta1"
 	security "istio.io/api/security/v1beta1"
+	telemetry "istio.io/api/telemetry/v1alpha1"
 )
 
 // variants: each choice of a oneof is set in one of them.
@@ -26,9 +29,13 @@ var kinds = map[string]proto.Message{
 	"Sidecar":               &networking.Sidecar{},
 	"EnvoyFilter":           &networking.EnvoyFilter{},
 	"WorkloadEntry":         &networking.WorkloadEntry{},
+	"WorkloadGroup":         &networking.WorkloadGroup{},
+	"ProxyConfig":           &networkingv1beta1.ProxyConfig{},
 	"PeerAuthentication":    &security.PeerAuthentication{},
 	"RequestAuthentication": &security.RequestAuthentication{},
 	"AuthorizationPolicy":   &security.AuthorizationPolicy{},
+	"Telemetry":             &telemetry.Telemetry{},
+	"WasmPlugin":            &extensions.WasmPlugin{},
 }
 
 // printFilled writes "KIND BASE64" for each kind and variant.

@@ -1,0 +1,1 @@
+"""What shiplog would do with a config item, before it is published in Nacos."""
