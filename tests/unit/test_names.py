@@ -98,7 +98,8 @@ def test_namespaces_that_come_out_alike_are_told_apart() -> None:
     ids = ("dev", "DEV", "Dev", taken, taken.upper(), "dev-20231101", "x" * 64, "x" * 65)
     assert len({normalise_namespace(one) for one in ids}) == len(ids)
     assert normalise_namespace("dev") == "dev"
-    assert normalise_namespace("dev-20231101") == "dev-20231101"
+    for plain in ("dev-20231101", "ns-9168a2f9", "3f2b8c1e-5d77-4c0e-9a55-0242ac130003"):
+        assert normalise_namespace(plain) == plain
 
 
 def test_what_a_template_gives_is_made_to_fit() -> None:

@@ -22,8 +22,8 @@ MAX_LABEL = 63
 MAX_NAME = 253
 _FOREIGN = re.compile(r"[^A-Za-z0-9-]+")
 _HASH_DIGITS = 8
-_LOOKS_HASHED = re.compile(rf"-(?=[0-9]*[a-f])[0-9a-f]{{{_HASH_DIGITS}}}\Z")
-"""How a namespace ends that had to be changed; dates (`-20231101`) are no hashes."""
+_LOOKS_HASHED = re.compile(rf"-x[0-9a-f]{{{_HASH_DIGITS}}}\Z")
+"""How a namespace ends that had to be changed; ids that people and programs make up hardly ever do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def normalise_namespace(namespace: str) -> str:
     label = normalise(namespace).replace(".", "-")
     if label == namespace and not _LOOKS_HASHED.search(label):
         return label
-    return _with_lettered_hash(label, namespace)
+    return _with_marked_hash(label, namespace)
 
 
 def with_hash(text: str, identity: str) -> str:
@@ -132,15 +132,12 @@ def _as_host(name: str) -> str:
 def _as_label(text: str, identity: str) -> str:
     """What a template gave, as one label."""
     label = normalise(text).replace(".", "-")
-    return label if len(label) <= MAX_LABEL else _with_lettered_hash(label, identity)
+    return label if len(label) <= MAX_LABEL else _with_marked_hash(label, identity)
 
 
-def _with_lettered_hash(label: str, identity: str) -> str:
-    """The label with a hash that has a letter, so that no date can be taken for it."""
-    digits = _short_hash(identity)
-    if digits.isdigit():
-        digits = f"{'abcdef'[int(digits[0]) % 6]}{digits[1:]}"
-    return f"{label[: MAX_LABEL - _HASH_DIGITS - 1].rstrip('-')}-{digits}"
+def _with_marked_hash(label: str, identity: str) -> str:
+    """The label with a hash by which it is known to have one."""
+    return f"{label[: MAX_LABEL - _HASH_DIGITS - 2].rstrip('-')}-x{_short_hash(identity)}"
 
 
 def _short_hash(text: str) -> str:
