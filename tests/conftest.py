@@ -97,7 +97,7 @@ def nacos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NacosServer]:
 
 @pytest.fixture
 def namespace(nacos: NacosServer) -> str:
-    name = f"ns-{uuid.uuid4().hex[:8]}"
+    name = f"ns-{uuid.uuid4().hex[:8]}-t"  # a namespace that ends like a hash would get one
     nacos.create_namespace(name)
     return name
 
