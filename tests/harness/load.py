@@ -59,10 +59,10 @@ class Load:
         """Random changes: add, remove, weight, metadata, disable; no service loses its last instance."""
         self._call(self._change(times, per_second))
 
-    def state(self, service: str, instances: list[Instance]) -> None:
+    def state(self, service: str, instances: list[Instance], group: str = GROUP) -> None:
         """Exactly these instances of a service."""
         self.services[service] = instances
-        self._call(self._registrar.state(GROUP, service, instances))
+        self._call(self._registrar.state(group, service, instances))
 
     def close(self) -> None:
         self._call(self._registrar.__aexit__())
