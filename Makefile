@@ -52,6 +52,7 @@ soak: $(READY) ## the long loops: kills and random changes
 	SHIPLOG_FUZZ_SCHEMAS=100000 $(BIN)/pytest --timeout 7200 tests/property/test_hostile_items.py tests/property/test_hostile_nacos.py tests/property/test_hostile_log.py
 	SHIPLOG_JUDGED=100000 $(BIN)/pytest --timeout 3600 tests/conformance/test_judge.py
 	SHIPLOG_FUZZ_CONNECTIONS=20000 $(BIN)/pytest --timeout 3600 tests/integration/test_streams.py -k garbage
+	SHIPLOG_FUZZ_ENVOY=2000 $(BIN)/pytest --timeout 7200 tests/data_plane
 
 generate: $(READY) ## protobuf code
 	$(BIN)/python schemas/generate.py

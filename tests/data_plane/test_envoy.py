@@ -155,3 +155,13 @@ def test_two_services_without_http_on_one_port_are_told_apart(stack: ExitStack, 
     mesh = sidecar(stack, tmp_path, entries)
     answers = {mesh.dial(entry.hosts[0], 20880) for entry in entries.values()}
     assert answers == {f"127.0.0.1:{first}", f"127.0.0.2:{second}"}
+
+
+def test_a_service_without_instances_is_unavailable_and_not_unknown(stack: ExitStack, tmp_path: Path) -> None:
+    """Its entry stays for a while: callers get 503 of its cluster, not 404."""
+    key = ServiceKey("DEFAULT_GROUP", "svc")
+    log = Log(LOCAL)
+    log.keyframe({key: [make("127.0.0.1", 8080)]})
+    log.keyframe({})
+    mesh = sidecar(stack, tmp_path, log.entries())
+    assert mesh.ask("svc.default-group.public.nacos:8080")[0] == 503
