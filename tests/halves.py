@@ -15,7 +15,7 @@ from shiplog.local_stack.jars import bring_jars
 
 HALVES = (1, 2)
 _ROOT = Path(__file__).parents[1]
-_SECOND_FROM, _SECOND_TO = "test_l", "test_u"
+_SECOND_FROM, _SECOND_TO = "test_l", "test_v"
 """Integration tests whose modules are named from one to before the other are the second half: about as long."""
 
 
