@@ -13,10 +13,10 @@ from shiplog.local_stack.registrar import Registrar
 GROUP = "DEFAULT_GROUP"
 
 
-def make_instance(service: int, index: int) -> Instance:
-    """The index-th instance of the numbered service."""
+def make_instance(service: int, index: int, network: int = 10) -> Instance:
+    """The index-th instance of the numbered service, in that network: the first number of its address."""
     return Instance(
-        ip=f"10.{service // 250}.{service % 250}.{index + 1}",
+        ip=f"{network}.{service // 250}.{service % 250}.{index + 1}",
         port=8080,
         cluster="DEFAULT",
         weight=1.0,
@@ -37,6 +37,7 @@ class Load:
     url: str
     namespace: str
     seed: int = 1
+    network: int = 10
     services: dict[str, list[Instance]] = field(default_factory=dict)
     changes: int = 0
 
@@ -75,7 +76,7 @@ class Load:
         async def worker() -> None:
             for number in names:
                 name = f"svc-{number}"
-                self.services[name] = [make_instance(number, index) for index in range(instances)]
+                self.services[name] = [make_instance(number, index, self.network) for index in range(instances)]
                 await self._registrar.state(GROUP, name, self.services[name])
 
         await asyncio.gather(*(worker() for _ in range(32)))
@@ -96,7 +97,9 @@ class Load:
         match self._dice.choice(("add", "remove", "weight", "metadata", "disable")):
             case "add" if len(instances) < 60:
                 taken = {instance.ip for instance in instances}
-                spare = next(new for i in range(200) if (new := make_instance(service, i)).ip not in taken)
+                spare = next(
+                    new for i in range(200) if (new := make_instance(service, i, self.network)).ip not in taken
+                )
                 return [*others, chosen, spare._replace(metadata=marked)]
             case "remove" if sum(instance.enabled for instance in others) > 0:
                 # The removal alone could bring a former state back: a neighbour carries the counter.

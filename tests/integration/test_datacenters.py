@@ -84,7 +84,7 @@ def test_two_datacenters_are_one_snapshot(
     nacos_of_dc2.wait()
     nacos_of_dc2.create_namespace(namespace)
     away = Processes(tmp_path / "away", kafka_of_dc2, nacos_of_dc2, [namespace], group=namespace)
-    load_of_dc2 = Load(nacos_of_dc2.url, namespace, seed=2)
+    load_of_dc2 = Load(nacos_of_dc2.url, namespace, seed=2, network=11)
     load.register(SERVICES, 3)
     load_of_dc2.register(SERVICES, 2)
     mirror = start_mirror(tmp_path, "dc2", there=kafka_of_dc2, here=kafka)
