@@ -62,6 +62,11 @@ UNKNOWN = Gauge(
     "Namespaces that exist and of which no good snapshot is known: Pilots whose view has one are refused for "
     "a time, then answered without it.",
 )
+CLAIMED_BY_SEVERAL = Gauge(
+    "shiplog_gateway_names_claimed_by_several",
+    "Names that resources of several namespaces want in a view; one of each is shown.",
+    ["view"],
+)
 CACHED = Gauge("shiplog_gateway_namespaces_cached", "Namespaces that are served from the cache on disk.")
 CACHE_AGE = Gauge(
     "shiplog_gateway_cache_age_seconds",

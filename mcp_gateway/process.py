@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -33,6 +34,7 @@ from schemas.topics import DELIVERIES, SNAPSHOTS, topics_of
 
 if TYPE_CHECKING:
     from mcp_gateway.settings import GatewaySettings
+    from mcp_gateway.views.view import View
     from runtime.settings import KafkaSettings, TopicsSettings
     from schemas.avro_codec import SchemaRegistry
 
@@ -182,6 +184,7 @@ class Gateway:
         metrics.IS_READY.set_function(lambda: not self._readiness.missing)
         for name, publisher in self._views.publishers.items():
             metrics.FOLLOWERS.labels(name).set_function(publisher.count)
+            metrics.CLAIMED_BY_SEVERAL.labels(name).set_function(partial(_claimed_by_several, publisher.view))
 
     async def _serve(
         self,
@@ -243,3 +246,7 @@ class Gateway:
             max_queued_bytes=settings.queue_bytes,
             supervisor=self._supervisor,
         )
+
+
+def _claimed_by_several(view: View) -> int:
+    return len(view.claimed_by_several)

@@ -79,6 +79,7 @@ class SnapshotFeed:
         self._serve_without = tuple(serve_without)
         self._aside: set[tuple[int, int]] = set()
         self._reported: dict[str, str] = {}
+        self._claimed: dict[str, list[str]] = {}
 
     def deliver(self, batch: RecordBatch) -> None:
         """Decodes, and waits until the event loop has taken the batch in.
@@ -162,6 +163,15 @@ class SnapshotFeed:
         if self._reported != self.store.faults or self._views.unknown or self.store.unknown:
             self.note_unknown()
         self._views.announce()
+        self._report_claims()
+
+    def _report_claims(self) -> None:
+        """Logs names that resources of several namespaces have come to want."""
+        for name, publisher in self._views.publishers.items():
+            claimed = publisher.view.claimed_by_several
+            if new := sorted(set(claimed) - set(self._claimed.get(name, ()))):
+                _log.warning("name_claimed_by_several", view=name, names=new[:10], count=len(claimed))
+            self._claimed[name] = claimed
 
     def _put(self, record: _Decoded) -> AppliedChanges | None:
         """Takes a record into the store; what it changed, if it is a manifest that matches."""

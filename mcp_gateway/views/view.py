@@ -114,6 +114,11 @@ class View:
             self._settle(SYNTHETIC_ENTRIES)
             self._has_synthetic = True  # at the end: one that can't be made leaves nothing half done
 
+    @property
+    def claimed_by_several(self) -> list[str]:
+        """The names that resources of several namespaces want; one of each is shown."""
+        return sorted({name for known in list(self.collections.values()) for name in list(known.rivals)})
+
     def known(self, collection: str) -> Collection:
         """A collection to look at; an empty one where there is none."""
         return self.collections.get(collection, _NOTHING)

@@ -230,6 +230,23 @@ def test_no_stream_is_begun_without_a_namespace_that_exists() -> None:
     assert events.count("namespace_is_good_again") == 1
 
 
+def test_a_name_that_two_namespaces_want_is_told_once() -> None:
+    """One of them is shown: the log names it when the second comes, and again only after one has gone."""
+    world = World()
+
+    def story(_: SnapshotFeed) -> None:
+        world.publish("a", {"mesh/x": "1"}, ends=True)
+        world.publish("b", {"mesh/x": "2"})
+        world.publish("b", {"mesh/x": "2", "mesh/y": "1"})
+        assert world.shown() == {"mesh/x": "1", "mesh/y": "1"}
+        assert world.views.publishers["default"].view.claimed_by_several == ["mesh/x"]
+
+    with capture_logs() as logs:
+        world.run(story)
+    (told,) = [line for line in logs if line["event"] == "name_claimed_by_several"]
+    assert told["names"] == ["mesh/x"]
+
+
 def raises(*_: object) -> None:
     """What nobody foresaw, and what a time-out looks like."""
     raise TimeoutError("not foreseen")
