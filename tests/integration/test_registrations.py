@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -154,3 +155,31 @@ def test_each_registration_becomes_the_entry_that_istio_takes(
         wait_for(is_there, timeout_s=30, what="the entries")
     assert found == expected
     assert len(addresses) == len(set(addresses)) == WITHOUT_HTTP
+
+
+def test_a_service_keeps_its_host_from_one_that_comes_later(
+    processes: Processes, load: Load, namespace: str, pilots: Callable[..., Pilot]
+) -> None:
+    """Names equal in lower case, and groups that come out alike: the later ones carry a hash."""
+    gateway = processes.start_all()[2]
+    load.state("Stock", [make("10.1.0.1")])
+    load.state("bill", [make("10.1.0.2")])
+    pilot = pilots(gateway.address)
+    hosts: dict[str, str] = {}
+
+    def has(*addresses: str) -> bool:
+        entries = [] if pilot.last is None else [entry_of(one) for one in pilot.last.resources.values()]
+        hosts.clear()
+        hosts.update({one.endpoints[0].address: one.hosts[0] for one in entries if one is not None})
+        return hosts.keys() == set(addresses)
+
+    first = ("10.1.0.1", "10.1.0.2")
+    wait_for(lambda: has(*first), timeout_s=30, what="the first ones")
+    kept = dict(hosts)
+    assert set(kept.values()) == {f"{name}.default-group.{namespace}.nacos" for name in ("stock", "bill")}
+    load.state("stock", [make("10.1.0.3")])
+    load.state("bill", [make("10.1.0.4")], group="DEFAULT-GROUP")
+    wait_for(lambda: has(*first, "10.1.0.3", "10.1.0.4"), timeout_s=30, what="the later ones")
+    assert {address: hosts[address] for address in first} == kept
+    for address, name in (("10.1.0.3", "stock"), ("10.1.0.4", "bill")):
+        assert re.fullmatch(rf"{name}-[0-9a-f]{{8}}\.default-group\.{namespace}\.nacos", hosts[address])
