@@ -148,6 +148,8 @@ class RuleSet(Section):
                 raise ValueError(f"{name!r} is neither `.`, `*`, `~` nor an Istio namespace")
         if names is not None and len(names) > 1 and not {"*", "~"}.isdisjoint(names):
             raise ValueError("`*` and `~` stand alone")
+        if names is not None and len(set(names)) < len(names):
+            raise ValueError("a namespace stands twice")
         return names
 
     @field_validator("subject_alt_names")

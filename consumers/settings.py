@@ -16,6 +16,17 @@ from schemas.topics import REGISTRY_EVENTS
 _PLACEHOLDERS = {"service": "s", "group": "g", "namespace": "n"}
 
 
+PROTOCOL_ALIASES = {
+    "dubbo": "TCP",
+    "tri": "GRPC",
+    "triple": "GRPC",
+    "rest": "HTTP",
+    "h2": "HTTP2",
+    "h2c": "HTTP2",
+}
+"""What is understood unless settings say otherwise."""
+
+
 class DatacenterSettings(Section):
     """What a datacenter adds to its endpoints where their metadata says nothing."""
 
@@ -72,15 +83,8 @@ class ConversionSettings(Section):
     protocol_key: str = Field(default="protocol", description="metadata key that names the protocol")
     port_key: str = Field(default="service-port", description="metadata key that names the logical port")
     protocol_aliases: dict[str, str] = Field(
-        default={
-            "dubbo": "TCP",
-            "tri": "GRPC",
-            "triple": "GRPC",
-            "rest": "HTTP",
-            "h2": "HTTP2",
-            "h2c": "HTTP2",
-        },
-        description="protocols that Istio does not know -> those that it does",
+        default=PROTOCOL_ALIASES,
+        description="protocols that Istio does not know -> those that it does; the default ones hold besides",
     )
     region_key: str = "region"
     zone_key: str = "zone"
@@ -118,6 +122,14 @@ class ConversionSettings(Section):
         except (KeyError, IndexError, ValueError) as error:
             raise ValueError("may hold {service}, {group} and {namespace} only") from error
         return template
+
+    @field_validator("protocol_aliases")
+    @classmethod
+    def _mean_protocols(cls, aliases: dict[str, str]) -> dict[str, str]:
+        for name, protocol in aliases.items():
+            if protocol.upper() not in ISTIO_PROTOCOLS:
+                raise ValueError(f"{name}: {protocol} is none of {', '.join(sorted(ISTIO_PROTOCOLS))}")
+        return aliases
 
     @field_validator("protocol")
     @classmethod

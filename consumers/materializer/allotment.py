@@ -44,6 +44,7 @@ class Allotment(Generic[K, T]):
     _given: dict[K, tuple[T, Parts] | None] = field(default_factory=dict)
     _owners: dict[Hashable, K] = field(default_factory=dict)
     _refusals: dict[Hashable, set[K]] = field(default_factory=dict)
+    _ranks: dict[K, tuple[object, ...]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[K]:
         """The claimants that are there."""
@@ -69,6 +70,10 @@ class Allotment(Generic[K, T]):
         given = self._given.get(claimant)
         return bool(self._refusals) and given is not None and any(part in self._refusals for part in given[1])
 
+    def has_moved(self, claimant: K) -> bool:
+        """Whether the rank of one that is disputed is another than when it was served last."""
+        return self.is_disputed(claimant) and self._ranks.get(claimant) != self.order.rank(claimant)
+
     def disputes(self) -> dict[Hashable, tuple[K, ...]]:
         """The parts that several want: the one that has it first, then those that were refused it, in order."""
         return {
@@ -89,6 +94,7 @@ class Allotment(Generic[K, T]):
                 former[claimant] = self._given[claimant]
                 self._take_back(claimant)
                 del self._given[claimant]
+                self._ranks.pop(claimant, None)
                 differ.add(claimant)
         stirred.update(claimant for claimant in moved if claimant in self._given)
         for claimant in coming:
@@ -115,7 +121,9 @@ class Allotment(Generic[K, T]):
                 former.setdefault(claimant, self._given[claimant])
                 self._take_back(claimant)
             found: set[K] = set()
-            for claimant in sorted(stirred, key=self.order.rank):
+            ranks = {claimant: self.order.rank(claimant) for claimant in stirred}
+            self._ranks.update(ranks)
+            for claimant in sorted(stirred, key=ranks.__getitem__):
                 found |= self._serve(claimant)
             if found <= stirred:
                 return
@@ -160,19 +168,31 @@ class Allotment(Generic[K, T]):
     def _neighbours(self, claimant: K) -> set[K]:
         """Those that share a part with it which one of them was refused."""
         found: set[K] = set()
-        given = self._given.get(claimant)
-        for part in () if given is None else given[1]:
-            found |= self._refusals.get(part, set())
-        for part in self.refused.get(claimant, ()):
-            found |= self._refusals.get(part, set())
-            if part in self._owners:
-                found.add(self._owners[part])
+        for part in self._parts_of(claimant):
+            found |= self._claimants_of(part)
         return found
 
+    def _parts_of(self, claimant: K) -> Iterator[Hashable]:
+        given = self._given.get(claimant)
+        yield from () if given is None else given[1]
+        yield from self.refused.get(claimant, ())
+
+    def _claimants_of(self, part: Hashable) -> set[K]:
+        """Those that were refused it, and the one that has it; none where nobody was refused it."""
+        refused = self._refusals.get(part)
+        if not refused:
+            return set()
+        return refused | {self._owners[part]} if part in self._owners else refused
+
     def _connected(self, claimants: set[K]) -> set[K]:
+        """These and all that share parts with them, directly or through others; each part is looked at once."""
         connected, left = set(claimants), list(claimants)
+        seen: set[Hashable] = set()
         while left:
-            new = self._neighbours(left.pop()) - connected
-            connected |= new
-            left += new
+            for part in self._parts_of(left.pop()):
+                if part not in seen:
+                    seen.add(part)
+                    new = self._claimants_of(part) - connected
+                    connected |= new
+                    left += new
         return connected

@@ -2,7 +2,7 @@
 
 An address and port that is stated twice, of two clusters or two datacenters, is one endpoint: what is listed
 outweighs what a guard only holds, live outweighs dead, the original a copy of nacos-sync; then the first of the
-datacenters by name, then the smaller encoding. A ServiceEntry holds IP addresses or host names: the kind that more
+datacenters by name, then the smaller key. A ServiceEntry holds IP addresses or host names: the kind that more
 of them are of, IP addresses of equally many.
 """
 
@@ -43,10 +43,10 @@ class Candidate(NamedTuple):
     names: PortNames
     is_held: bool
 
-    def rank(self) -> tuple[bool, bool, bool, str, bytes]:
-        """Of those at one place the least is the endpoint."""
+    def rank(self) -> tuple[bool, bool, bool, str, InstanceKey]:
+        """Of those at one place the least is the endpoint; ranks differ, whatever endpoints call their ports."""
         flags = self.instance.flags
-        return self.is_held, not flags & HEALTHY, bool(flags & COPY), self.datacenter, self.instance.endpoint
+        return self.is_held, not flags & HEALTHY, bool(flags & COPY), self.datacenter, self.key
 
 
 class SetAside(NamedTuple):

@@ -53,7 +53,7 @@ class ClaimedAddresses:
         for key, host in wanted.items():
             former = self._hosts.get(key)
             if host == former:
-                if host is not None and given.is_disputed(key):
+                if host is not None and given.has_moved(key):
                     moved.append(key)
                 continue
             if former is not None:

@@ -116,7 +116,7 @@ class ClaimedNames:
             if key in given:
                 if not found:
                     going.append(key)
-                elif given.is_disputed(key):
+                elif given.has_moved(key):
                     moved.append(key)
             elif found:
                 coming.append(key)

@@ -267,6 +267,7 @@ class Fold:
                 services.remove_all(event, datacenter, namespace, list(namespace.services), touched.services)
                 for item in list(namespace.items):
                     remove_item(namespace, item, touched.resources)
+                touched.services |= datacenter.departures.of(event.namespace).keys()
                 datacenter.departures.clear(event.namespace)
                 namespace.gone = True
                 if not datacenter.guard.holds_of(event.namespace):

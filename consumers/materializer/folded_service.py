@@ -20,7 +20,7 @@ from consumers.materializer.conversion.head import elect, head_of, ruled
 from schemas.digests import SERVICE_DIGEST_MODULUS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
     from consumers.materializer.conversion.folded_instance import FoldedInstance, FurtherPort, PortNames
     from consumers.materializer.conversion.head import Head
@@ -278,13 +278,14 @@ class FoldedService:
         """Whether the address of any instance is a host name."""
         return self._named > 0
 
-    def use_names(self, names: PortNames) -> None:
+    def use_names(
+        self, names: PortNames, rename: Callable[[FoldedInstance, PortNames], bytes] = rename_ports
+    ) -> None:
         """Renames the ports in every endpoint."""
         if names == self.names:
             return
         renamed = {
-            key: instance._replace(endpoint=rename_ports(instance, names))
-            for key, instance in self.instances.items()
+            key: instance._replace(endpoint=rename(instance, names)) for key, instance in self.instances.items()
         }
         self.instances, self.names, self.part = renamed, names, None
 

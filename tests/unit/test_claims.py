@@ -8,6 +8,7 @@ import pytest
 
 from consumers.audit.verdict import Verdict
 from consumers.audit.verification import Foreknowledge, Verification
+from consumers.materializer.allotment import Allotment
 from consumers.materializer.conversion import FIRST_REVISION, SERVICE_ENTRIES, converter_name
 from consumers.materializer.fold import Fold
 from consumers.materializer.fold_state import Touched
@@ -227,3 +228,23 @@ def test_an_item_replaces_a_generated_entry_by_its_name() -> None:
     log.add(item("orders.default-group.public", "other.example"))
     (entry,) = log.entries().values()
     assert list(entry.hosts) == ["other.example"]
+
+
+def test_a_change_of_one_of_many_that_want_a_name_looks_at_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rank is what it was: nobody is served anew, however many want the same."""
+    log = Log()
+    keys = [ServiceKey("DEFAULT_GROUP", f"v1{'中' * (number + 1)}") for number in range(30)]
+    log.keyframe({key: [make()] for key in keys})
+    view = NamespaceView(PUBLIC, log.settings)
+    view.update_all(log.fold.state, Occasion("test"))
+    served: list[object] = []
+    original = Allotment._serve
+
+    def counted(self: Allotment, claimant: ServiceKey) -> set[ServiceKey]:
+        served.append(claimant)
+        return original(self, claimant)
+
+    monkeypatch.setattr(Allotment, "_serve", counted)
+    log.add(ServiceState(key=keys[3], instances=(make(weight=2.0),), protect_threshold=0.0))
+    assert view.update(log.fold.state, Touched(services={keys[3]}), Occasion("test")) is not None
+    assert served == []

@@ -56,7 +56,7 @@ def test_each_instance_is_explained() -> None:
     log.add(delta)
     answer = explained(log)
     assert {(row["address"], row["cluster"]): row["why_not"] or row["listed"] for row in answer["instances"]} == {
-        ("10.0.0.1:8080", "DEFAULT"): "repeated", ("10.0.0.1:8080", "c2"): "yes",
+        ("10.0.0.1:8080", "DEFAULT"): "yes", ("10.0.0.1:8080", "c2"): "repeated",
         ("10.0.0.2:8080", "DEFAULT"): "disabled",
         ("10.0.0.3:8080", "DEFAULT"): "unhealthy", ("10.0.0.4:8080", "DEFAULT"): "weight 0",
         ("10.0.0.5:8080", "DEFAULT"): "dropped", ("127.0.0.1:8080", "DEFAULT"): "local_address",

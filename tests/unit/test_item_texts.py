@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from consumers.audit.differences import as_istio
 from consumers.materializer.conversion import FIRST_REVISION
-from consumers.materializer.conversion.config_item import BadItemError, convert_item
+from consumers.materializer.conversion.config_item import BadItemError, convert_item, read_item
 from consumers.materializer.conversion.kinds import KINDS
 from consumers.materializer.conversion.service_entry import encode_stated
 from consumers.settings import ConversionSettings
@@ -228,3 +228,23 @@ def test_a_file_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
     for path in (tmp_path / "missing", tmp_path):
         code, _, error = check(str(path))
         assert (code, error.startswith("shiplog: ")) == (2, True)
+
+
+def test_hosts_of_items_are_in_lower_case() -> None:
+    """Generated entries are, and a rule for another spelling would meet none of them; the warning names it."""
+    host = "Orders.DEFAULT-GROUP.public.nacos"
+    to = f"{{destination: {{host: {host}}}}}"
+    stated = {
+        "ServiceEntry": f"{{hosts: [{host}], ports: [{{number: 80, name: http, protocol: HTTP}}], resolution: NONE}}",
+        "DestinationRule": f"{{host: {host}}}",
+        "VirtualService": f"{{hosts: [{host}], http: [{{route: [{to}], mirror: {{host: {host}}}}}], tcp: [{{route: [{to}]}}]}}",
+        "Sidecar": f"{{egress: [{{hosts: ['./{host}']}}]}}",
+        "Gateway": f"{{servers: [{{hosts: ['./{host}'], port: {{number: 80, name: http, protocol: HTTP}}}}]}}",
+    }
+    for kind, spec in stated.items():
+        text = f"apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec: {spec}\n"
+        made = read_item(ConversionSettings(), PUBLIC, text)
+        (resource,) = made.resources
+        assert host.encode() not in resource.body
+        assert host.lower().encode() in resource.body
+        assert any(host in warning for warning in made.warnings)

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import ValidationError
 
 from consumers.materializer.fold import Outcome
 from consumers.rule_settings import ISTIO_PROTOCOLS
@@ -92,13 +93,15 @@ def test_other_names_of_protocols(named: str, protocol: str) -> None:
 
 
 def test_an_alias_of_the_settings_goes_before_what_is_known() -> None:
-    """In any case of its own; one that leads nowhere is TCP."""
-    settings = ConversionSettings(protocol_aliases={"Thrift": "http2", "http": "tcp", "odd": "none"})
+    """In any case of its own; those of the defaults hold besides, and one that leads nowhere is refused."""
+    settings = ConversionSettings(protocol_aliases={"Thrift": "http2", "http": "tcp"})
     found = [
         convert([make(metadata={"protocol": one})], settings).ports[0].protocol
-        for one in ("THRIFT", "http", "odd")
+        for one in ("THRIFT", "http", "tri")
     ]
-    assert found == ["HTTP2", "TCP", "TCP"]
+    assert found == ["HTTP2", "TCP", "GRPC"]
+    with pytest.raises(ValidationError, match="GPRC"):
+        ConversionSettings(protocol_aliases={"odd": "GPRC"})
 
 
 DUBBO = '[{"port":20880,"protocol":"dubbo"},{"port":50051,"protocol":"tri"}]'

@@ -172,6 +172,7 @@ def test_two_services_that_a_rule_gives_one_host_do_not_share_it() -> None:
         ({"set": {"addresses": ["10.0.0.1/8"]}}, "host bits"),
         ({"set": {"resolution": "none"}}, "'static', 'dns'"),
         ({"set": {"export_to": ["*", "a"]}}, "stand alone"),
+        ({"set": {"export_to": ["a", "a"]}}, "twice"),
         ({"set": {"export_to": ["A b"]}}, "nor an Istio namespace"),
         ({"set": {"labels": {"a b": "c"}}}, "no label"),
         ({"set": {"labels": {"a": "b c"}}}, "no value"),
@@ -197,3 +198,12 @@ def test_rules_are_part_of_the_converters_name() -> None:
     """Other rules, other content: an audit with these rules does not judge what those made."""
     names = {converter_name(one, UNGUARDED) for one in (ruled(), ruled(rule(drop=True)), ruled(rule(drop=False)))}
     assert len(names) == 3
+
+
+def test_a_services_own_namespace_is_not_named_beside_a_dot() -> None:
+    """Istio refuses an entry that is exported to its own namespace twice."""
+    settings = ConversionSettings.model_validate({"rules": [{"set": {"export_to": [".", "public", "team-a"]}}]})
+    log = Log(settings)
+    log.keyframe({ServiceKey("DEFAULT_GROUP", "svc"): [make()]})
+    (entry,) = log.entries().values()
+    assert list(entry.export_to) == [".", "team-a"]

@@ -57,6 +57,8 @@ def rule(fields: str, action: str = "ALLOW") -> str:
     return item("AuthorizationPolicy", f"{{action: {action}, rules: [{{{fields}}}]}}")
 
 
+CLASSES = "\\PL" * 100
+"""Classes of Unicode, which take long to read although nothing is left of them."""
 PORT = "ports: [{number: 80, name: http, protocol: HTTP}]"
 HTTP = "port: {number: 80, name: http, protocol: HTTP}"
 HTTPS = "port: {number: 443, name: https, protocol: HTTPS}"
@@ -70,6 +72,7 @@ HTTPS = "port: {number: 443, name: https, protocol: HTTPS}"
         (route(f"match: [{{headers: {{x: {{regex: 'a++'}}}}}}], {TO}"), "headers.x.regex", "RE2"),
         (route(f"match: [{{uri: {{regex: '{'x' * 1025}'}}}}], {TO}"), "uri.regex", "1024"),
         (route(f"match: [{{uri: {{regex: ''}}}}], {TO}"), "uri.regex", "empty"),
+        (route(f"match: [{{uri: {{regex: '(?:{CLASSES}){{0}}x'}}}}], {TO}"), "uri.regex", "classes"),
         (route(f"match: [{{method: {{prefix: ''}}}}], {TO}"), "method.prefix", "empty"),
         (route(f"match: [{{headers: {{'a b': {{exact: c}}}}}}], {TO}"), "headers.a b", "no name of a header"),
         (route(f"match: [{{sourceNamespace: A_b}}], {TO}"), "sourceNamespace", "no namespace"),

@@ -10,6 +10,7 @@ from google.protobuf.json_format import ParseDict, ParseError
 from consumers.materializer.conversion import FIRST_REVISION, REVISION
 from consumers.materializer.conversion.documents import BadItemError, read_resources, written
 from consumers.materializer.conversion.fields import fit
+from consumers.materializer.conversion.item_hosts import lower_hosts
 from consumers.materializer.conversion.kinds import KINDS, SINCE_2, VERSIONS_OF_1
 from consumers.materializer.conversion.metadata import read_metadata
 from consumers.materializer.conversion.names import istio_namespace
@@ -87,6 +88,8 @@ def _convert(
     metadata = read_metadata(home, stated, strict=strict)
     message = _message(stated, kind, strict=strict)
     if strict:
+        respelled = lower_hosts(message)[:_MOST_WARNINGS]
+        warnings += [str(stated.bad(("spec",), f"the host {host} is served in lower case")) for host in respelled]
         _validate(stated, message, _described(metadata, patterns), warnings)
     name = f"{metadata.namespace}/{metadata.name}"
     return ConfigResource(

@@ -7,6 +7,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from consumers.materializer.conversion.endpoint_fields import label_field, port_field, port_fields, text_field
 from consumers.materializer.conversion.folded_instance import (
     COPY,
     DROPPED,
@@ -20,7 +21,6 @@ from consumers.materializer.conversion.folded_instance import (
     FoldedInstance,
     frame,
     frame_endpoint,
-    length_of,
     unframe_endpoint,
 )
 from consumers.materializer.conversion.instance_address import read_address
@@ -32,6 +32,7 @@ from consumers.materializer.conversion.stated_ports import (
     ports_of,
     stated,
 )
+from consumers.settings import PROTOCOL_ALIASES
 from schemas.digests import instance_digest, text_of_metadata
 from schemas.protobuf.istio_networking.workload_entry_pb2 import WorkloadEntry
 from schemas.varint import varint
@@ -86,7 +87,9 @@ class EndpointConverter:
         self._locality, self._network = ("", "") if known is None else (known.locality, known.network)
         self._described: dict[tuple[object, ...], _Described] = {}
         self._telling_keys = settings.endpoint_keys | FRAMEWORK_KEYS
-        self._aliases = {name.lower(): protocol for name, protocol in settings.protocol_aliases.items()}
+        self._aliases = PROTOCOL_ALIASES | {
+            name.lower(): protocol.upper() for name, protocol in settings.protocol_aliases.items()
+        }
         self._default = settings.protocol
         self._allow_local = settings.allow_local_addresses
 
@@ -133,17 +136,12 @@ class EndpointConverter:
         wanted = rules.of_instance(self._datacenter, instance.metadata)
         labels = {**wanted.labels, **({TLS_MODE_LABEL: wanted.tls_mode} if wanted.tls_mode else {})}
         scale = wanted.weight_scale or 1.0
-        made = self.convert(
-            instance._replace(
-                metadata=instance.metadata | labels if labels else instance.metadata,
-                weight=min(instance.weight * scale, MAX_WEIGHT),
-            ),
-            names,
-        )
+        made = self.convert(instance._replace(weight=min(instance.weight * scale, MAX_WEIGHT)), names)
         endpoint, flags = made.endpoint, made.flags
-        if wanted.service_account:
+        if labels or wanted.service_account:
             entry = WorkloadEntry.FromString(unframe_endpoint(endpoint))
-            entry.service_account = wanted.service_account
+            entry.labels.update(labels)
+            entry.service_account = wanted.service_account or ""
             endpoint = frame_endpoint(entry)
         if wanted.drop:
             flags = (flags & ~LISTABLE) | SET_ASIDE | DROPPED
@@ -161,8 +159,8 @@ class EndpointConverter:
         text = text_of_metadata(metadata)
         described = _Described(
             labels=_label_fields(cluster, metadata),
-            place=(_text_field(0x22, network) if network else b"")
-            + (_text_field(0x2A, locality) if locality else b""),
+            place=(text_field(0x22, network) if network else b"")
+            + (text_field(0x2A, locality) if locality else b""),
             flags=COPY if _COPY_KEY in metadata else 0,
             said=NOTHING_STATED if said == NOTHING_STATED else said,
             text=text,
@@ -175,22 +173,11 @@ class EndpointConverter:
         return described
 
 
-def _text_field(tag: int, text: str) -> bytes:
-    data = text.encode()
-    size = len(data)
-    return (bytes((tag, size)) if size < 0x80 else bytes((tag,)) + varint(size)) + data
-
-
 @lru_cache(maxsize=65536)
 def _ports_field(port_name: str, port: int) -> bytes:
     if not 1 <= port <= MAX_PORT:
         raise BadInstanceError("port", f"{port} is none")
-    return _port_field(port_name, port)
-
-
-def _port_field(name: str, port: int) -> bytes:
-    entry = _text_field(0x0A, name) + b"\x10" + varint(port)
-    return b"\x12" + length_of(entry) + entry
+    return port_field(port_name, port)
 
 
 @lru_cache(maxsize=4096)
@@ -198,15 +185,7 @@ def _all_ports_field(names: PortNames, port: int, further: tuple[FurtherPort, ..
     """The ports that the instance has of those that the service names, in the order of their names."""
     numbers = {one.key: one.number for one in further}
     ports = {names.main: port} | {name: numbers[key] for key, name in names.further if key in numbers}
-    return b"".join(_port_field(name, number) for name, number in sorted(ports.items()))
-
-
-def _label_field(key: str, value: str) -> bytes | None:
-    """The label's entry; None when Kubernetes would not take it."""
-    if not is_label(key, value):
-        return None
-    entry = _text_field(0x0A, key) + _text_field(0x12, value)
-    return b"\x1a" + length_of(entry) + entry
+    return port_fields(ports)
 
 
 @lru_cache(maxsize=4096)
@@ -222,12 +201,12 @@ def _weigh(weight: float) -> tuple[bytes, int]:
 def _address(address: str, *, allow_local: bool) -> tuple[bytes, int]:
     """The endpoint's address, and the flags that it brings: no address for what can't be listed."""
     if _PLAIN_IPV4.match(address):  # a twentieth of what ipaddress takes, and nearly all are
-        return _text_field(0x0A, address), LISTABLE
+        return text_field(0x0A, address), LISTABLE
     read = read_address(address, allow_local=allow_local)
     if read.unlisted is not None:
         return b"", SET_ASIDE
     flags = LISTABLE | (NAMED if read.is_name else 0) | (RESPELLED if read.place != address else 0)
-    return _text_field(0x0A, read.text), flags
+    return text_field(0x0A, read.text), flags
 
 
 def _label_fields(cluster: str, metadata: dict[str, str]) -> bytes:
@@ -235,8 +214,7 @@ def _label_fields(cluster: str, metadata: dict[str, str]) -> bytes:
     labels = metadata
     if cluster and _LABEL_VALUE.match(cluster):
         labels = {**metadata, "cluster": cluster}
-    fields = (_label_field(key, labels[key]) for key in sorted(labels))
-    return b"".join(field for field in fields if field is not None)
+    return b"".join(label_field(key, labels[key]) for key in sorted(labels) if is_label(key, labels[key]))
 
 
 def is_label(key: str, value: str) -> bool:

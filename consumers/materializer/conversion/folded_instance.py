@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from consumers.materializer.conversion.endpoint_fields import encode, length_of
 from schemas.digests import instance_digest
 from schemas.protobuf.istio_networking.workload_entry_pb2 import WorkloadEntry
-from schemas.varint import varint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from consumers.settings import ConversionSettings
     from schemas.events import Instance, InstanceKey
 
@@ -31,7 +33,6 @@ COPY = 128
 """Another Nacos has it, from which nacos-sync copied it."""
 
 _ENDPOINTS_TAG = b"\x32"  # ServiceEntry.endpoints: field 6, length-delimited
-_VARINTS = tuple(varint(number) for number in range(1024))
 
 
 class FurtherPort(NamedTuple):
@@ -88,23 +89,19 @@ def port_name(protocol: str) -> str:
     return protocol.lower().replace("_", "-")
 
 
-def length_of(data: bytes) -> bytes:
-    """The length as it precedes the data."""
-    size = len(data)
-    return _VARINTS[size] if size < len(_VARINTS) else varint(size)
-
-
 def frame(body: bytes) -> bytes:
     """An encoded WorkloadEntry as a ServiceEntry's field."""
     return _ENDPOINTS_TAG + length_of(body) + body
 
 
 def frame_endpoint(entry: WorkloadEntry) -> bytes:
-    """The endpoint as a ServiceEntry's field; maps are written in the order of their keys."""
-    return frame(entry.SerializeToString(deterministic=True))
+    """The endpoint as a ServiceEntry's field."""
+    return frame(encode(entry))
 
 
-def rename_ports(instance: FoldedInstance, names: PortNames) -> bytes:
+def rename_ports(
+    instance: FoldedInstance, names: PortNames, write: Callable[[WorkloadEntry], bytes] = frame_endpoint
+) -> bytes:
     """The instance's endpoint under other names of the ports; that of an unusable instance stays empty."""
     if not instance.endpoint:
         return instance.endpoint
@@ -116,7 +113,7 @@ def rename_ports(instance: FoldedInstance, names: PortNames) -> bytes:
         for key, name in names.further:
             if key in numbers:
                 entry.ports[name] = numbers[key]
-    return frame_endpoint(entry)
+    return write(entry)
 
 
 def place_of(key: InstanceKey, instance: FoldedInstance) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +151,7 @@ class Document:
         return number
 
 
+@lru_cache(maxsize=4096)
 def _camel(part: str | int) -> str | int:
     """A field's name as JSON has it."""
     return part if isinstance(part, int) else re.sub("_([a-z0-9])", lambda found: found[1].upper(), part)

@@ -61,6 +61,9 @@ def encode_record(
     named: bool,
 ) -> ResourceRecord:
     """The resource record of a service; `named` says that it is resolved by DNS."""
+    if "." in traits.export_to:  # Istio refuses its own namespace beside `.`
+        others = tuple(one for one in traits.export_to if one != name.istio_namespace)
+        traits = traits._replace(export_to=others)
     encoded = _encode_head(name.host, head, traits, named=named)
     return record_of(namespace, SERVICE_ENTRIES, name.resource, SERVICE_ENTRY_TYPE_URL, {}, {}, encoded, parts)
 

@@ -8,6 +8,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from consumers.materializer.conversion.endpoint_fields import length_of
 from consumers.materializer.conversion.folded_instance import (
     ENABLED,
     HEALTHY,
@@ -16,7 +17,6 @@ from consumers.materializer.conversion.folded_instance import (
     BadInstanceError,
     FoldedInstance,
     frame,
-    length_of,
 )
 from schemas.digests import instance_digest, text_of_metadata
 from schemas.varint import varint

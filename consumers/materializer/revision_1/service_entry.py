@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from consumers.materializer.conversion import SERVICE_ENTRIES, SERVICE_ENTRY_TYPE_URL
-from consumers.materializer.conversion.folded_instance import NAMED, PortNames, rename_ports
+from consumers.materializer.conversion.folded_instance import NAMED, PortNames, frame, rename_ports
 from consumers.materializer.conversion.service_entry import encode_part, record_of
 from schemas.protobuf.istio_networking.service_entry_pb2 import ServiceEntry, ServicePort
 
@@ -78,13 +78,13 @@ def _most_frequent(values: list[_T], default: _T) -> _T:
 def _encode(one: HeldService, datacenter: Datacenter, names: PortNames, *, keep: bool) -> tuple[Part, bool]:
     """The endpoints in one datacenter, and whether an address is a name; with `keep` they stay in the service."""
     service = one.service
-    service.use_names(names)
+    service.use_names(names, _rename_ports)
     if service.part is None or one.held:
         listed = service.listed()
         endpoints = [instance.endpoint for instance in listed]
         for lost in one.held.values():
             endpoint = lost.instance.endpoint
-            endpoints.append(endpoint if lost.names == names else rename_ports(lost.instance, names))
+            endpoints.append(endpoint if lost.names == names else _rename_ports(lost.instance, names))
         part = encode_part(datacenter, endpoints)
         named = service.may_be_named and _is_named(listed)
         named = named or _is_named(lost.instance for lost in one.held.values())
@@ -92,6 +92,11 @@ def _encode(one: HeldService, datacenter: Datacenter, names: PortNames, *, keep:
             return part, named
         service.part, service.part_is_named = part, named
     return service.part, service.part_is_named
+
+
+def _rename_ports(instance: FoldedInstance, names: PortNames) -> bytes:
+    """As protobuf writes maps, which is not in every case the order in which an endpoint is made first."""
+    return rename_ports(instance, names, lambda entry: frame(entry.SerializeToString(deterministic=True)))
 
 
 def _is_named(instances: Iterable[FoldedInstance]) -> bool:

@@ -23,6 +23,12 @@ _ANY_BYTE = re.compile(r"(?<!\\)(?:\\\\)*\\C")
 """Taken by RE2 and refused by Go's reading of it, which validates in istiod."""
 _COST_OF_FAILURE = 8192
 """Instructions that a pattern counts as that can't be compiled: it may have been too large."""
+_COST_OF_CLASS = 400
+"""Instructions that a class of Unicode counts as (`\\p`, `\\P`): each takes so long to read."""
+_COST_OF_CASELESS_BYTE = 5
+"""The same, of a byte of a pattern that ignores case: each range is folded."""
+_CLASS = re.compile(r"\\[pP]")
+_CASELESS = re.compile(r"\(\?[A-Za-z]*i")
 _KEPT_PROGRAM = 1000
 """The library keeps the last compiled patterns; after a larger one they are let go of."""
 
@@ -54,6 +60,12 @@ class Patterns:
             return "the patterns of this item are too large"
         if _ANY_BYTE.search(pattern):
             return f"{quoted(pattern)} is no pattern of RE2: \\C is not taken"
+        cost = len(_CLASS.findall(pattern)) * _COST_OF_CLASS
+        if _CASELESS.search(pattern):
+            cost += len(pattern) * _COST_OF_CASELESS_BYTE
+        self._left -= cost
+        if cost > _LARGEST_PROGRAM:
+            return f"{quoted(pattern)} has too many classes of Unicode"
         try:
             size = re2.compile(pattern, self._options).programsize
         except re2.error as error:
