@@ -96,12 +96,15 @@ def events(kafka: KafkaServer) -> list[RegistryEvent]:
 
 
 def folded(kafka: KafkaServer) -> dict[ServiceKey, int]:
-    """How many instances each service has, by a fold of the log."""
+    """How many instances each service has, by a fold of the log; none before the namespace is stated."""
     fold = Fold(ConversionSettings(), GuardSettings())
     decode = codecs().registry_event.decode
     for message in read_all(kafka, REGISTRY_EVENTS):
         fold.apply(REGISTRY_EVENTS, message.offset(), decode(message.value()))
-    state = fold.state.datacenters[Datacenter("dc1")].namespaces[PUBLIC]
+    datacenter = fold.state.datacenters.get(Datacenter("dc1"))
+    state = None if datacenter is None else datacenter.namespaces.get(PUBLIC)
+    if state is None:
+        return {}
     assert not state.suspect
     return {key: len(service.instances) for key, service in state.services.items()}
 
