@@ -84,6 +84,8 @@ class Subscriptions:
                 cause = await self._connect_and_follow()
             except (NacosError, TimeoutError) as error:
                 cause = getattr(error, "cause", "timeout")
+                if cause == "connection_ended" and self.connection is not None and self.connection.ended.done():
+                    cause = self.connection.ended.result().cause  # a call in flight tells of it first
                 self._detail = str(error) or "no answer in time"
             finally:
                 self._following = False

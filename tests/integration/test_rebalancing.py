@@ -68,7 +68,7 @@ class HeldConsumer:
 @contextmanager
 def materializing(processes: Processes, kafka: KafkaServer, settings: dict[str, Any]) -> Iterator[None]:
     """A materializer in this process, with its own restarts; `Engine` may have been replaced."""
-    observe = {scope: {"mode": "observe"} for scope in ("service", "namespace", "datacenter")}
+    observe = {scope: {"mode": "observe"} for scope in ("service", "namespace", "datacenter", "head")}
     materializer = process.Materializer(
         kafka=KafkaSettings(servers=kafka.servers),
         topics=kafka.topics,
