@@ -214,6 +214,12 @@ def _protocol(protocol: str) -> str:
 def _network(text: str) -> str:
     """An IP address, or a network of them, as Istio takes it."""
     try:
-        return str(ipaddress.ip_network(text)) if "/" in text else str(ipaddress.ip_address(text))
+        network = ipaddress.ip_network(text)
     except ValueError as error:
         raise ValueError(f"{text!r} is neither an IP address nor a network: {error}") from error
+    first = network.network_address
+    if "%" in text or first.is_loopback or first.is_unspecified or first.is_link_local or first.is_multicast:
+        raise ValueError(
+            f"{text!r} is no address that a sidecar can listen for: it means something on one machine only"
+        )
+    return str(network) if "/" in text else str(first)

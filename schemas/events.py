@@ -45,8 +45,11 @@ class ServiceKey(NamedTuple):
 
     @property
     def is_of_consumers(self) -> bool:
-        """Whether it is Dubbo's list of an interface's consumers: its instances serve nothing, at port 0."""
-        return self.service.startswith("consumers:")
+        """Whether it is Dubbo's list of an interface's consumers, or of rules for them.
+
+        Its instances serve nothing, at port 0.
+        """
+        return self.service.startswith(("consumers:", "routers:", "configurators:"))
 
 
 class ConfigKey(NamedTuple):

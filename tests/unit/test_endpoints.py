@@ -53,7 +53,8 @@ REFUSED = {
         "255.255.255.255", "::1", "[::1]", "::", "fe80::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:7f00:1",
         "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "::ffff:a9fe:a9fe", "localhost", "LOCALHOST.",
         "x.localhost", "ip6-loopback", "100.100.100.200", "168.63.129.16", "fd00:ec2::254",
-        "metadata.google.internal",
+        "metadata.google.internal", "metadata.goog", "metadata.tencentyun.com", "fd20:ce::254",
+        "64:ff9b:1::7f00:1", "::ffff:0:127.0.0.1",
     ),
 }  # fmt: skip
 

@@ -200,11 +200,13 @@ CONSUMERS = "consumers:com.example.Orders:1.0.0:"
 HOST = {"ip": "10.0.0.1", "port": 0, "clusterName": "DEFAULT", "metadata": {"side": "consumer"}}
 
 
-def test_consumers_at_port_0_are_facts_without_endpoint_or_alarm() -> None:
-    """Dubbo registers who consumes an interface: it stands in the log, and nothing is set aside."""
-    hosts = parse_service_info({"name": CONSUMERS, "groupName": "DEFAULT_GROUP", "hosts": [HOST]}).hosts
+@pytest.mark.parametrize("category", ["consumers", "routers", "configurators"])
+def test_consumers_at_port_0_are_facts_without_endpoint_or_alarm(category: str) -> None:
+    """Dubbo registers who consumes an interface, and by which rules: facts of the log, and nothing is set aside."""
+    name = CONSUMERS.replace("consumers", category)
+    hosts = parse_service_info({"name": name, "groupName": "DEFAULT_GROUP", "hosts": [HOST]}).hosts
     assert (len(hosts.instances), hosts.bad) == (1, ())
-    log, key = Log(), ServiceKey("DEFAULT_GROUP", CONSUMERS)
+    log, key = Log(), ServiceKey("DEFAULT_GROUP", name)
     log.keyframe({key: [*hosts.instances]})
     log.add(state(key, seen(*hosts.instances, make("10.0.0.2", 0)))[0])
     assert (log.outcome, log.fold.faults) == (Outcome.APPLIED, [])

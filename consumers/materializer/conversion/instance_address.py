@@ -57,14 +57,16 @@ _LOCAL_NAMES = frozenset(
     {
         "localhost", "localhost.localdomain", "localhost4", "localhost6", "localhost4.localdomain4",
         "localhost6.localdomain6", "ip6-localhost", "ip6-loopback", "ip6-allnodes", "ip6-allrouters",
-        "broadcasthost", "metadata.google.internal", "metadata", "instance-data", "instance-data.ec2.internal",
+        "broadcasthost", "metadata.google.internal", "metadata", "metadata.goog",
+        "metadata.tencentyun.com", "instance-data", "instance-data.ec2.internal",
     }
 )  # fmt: skip
 _METADATA_SERVICES = frozenset(
-    map(ipaddress.ip_address, ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"))
+    map(ipaddress.ip_address, ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"))
 )
-"""Of clouds whose service is not at a link-local address: Alibaba, Azure, Oracle, Amazon over IPv6."""
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""Of clouds whose service is not at a link-local address: Alibaba, Azure, Oracle; Amazon and Google over IPv6."""
+_TRANSLATED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96")))
+"""Whose last 32 bits are an IPv4 address: NAT64 (RFC 6052), its local prefix (RFC 8215), SIIT (RFC 2765)."""
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
 
 
@@ -109,12 +111,12 @@ def _is_mapped(address: IPAddress) -> bool:
 
 
 def _embedded(address: IPAddress) -> IPAddress | None:
-    """The IPv4 address that an IPv6 address leads to: mapped, compatible, NAT64 or 6to4."""
+    """The IPv4 address that an IPv6 address leads to: mapped, compatible, translated or 6to4."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
-    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):
+    if any(address in one for one in _TRANSLATED) or (address in _COMPATIBLE and int(address) > 1):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address.sixtofour
 
