@@ -47,6 +47,18 @@ _NOT_FOR_SERVICES = tuple(map(ip_network, ("240.240.0.0/16", "2001:2::/48")))
 _SMALLEST_RANGE = 2
 
 
+_NOT_LISTENED_ON = tuple(
+    map(
+        ip_network,
+        (
+            *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32"),
+            *("::/96", "::ffff:0:0/96", "fe80::/10", "ff00::/8"),
+        ),
+    )
+)
+"""A machine's own, and those of many."""
+
+
 class AddressSettings(Section):
     """Virtual addresses of services; set as `for` and `range`."""
 
@@ -66,8 +78,10 @@ class AddressSettings(Section):
         network = ip_network(text)  # its error says what is wrong
         if any(network.version == one.version and network.overlaps(one) for one in _NOT_FOR_SERVICES):
             raise ValueError(f"meets {' or '.join(map(str, _NOT_FOR_SERVICES))}, which Istio hands out itself")
-        if network.is_loopback or network.is_multicast or network.is_link_local or network.is_unspecified:
-            raise ValueError("must be addresses that sidecars may listen on")
+        if any(network.version == one.version and network.overlaps(one) for one in _NOT_LISTENED_ON):
+            raise ValueError(
+                "must be addresses that sidecars may listen on: none of a machine's own, no multicast"
+            )
         if network.num_addresses < _SMALLEST_RANGE:
             raise ValueError("must have more than one address")
         return str(network)

@@ -202,7 +202,7 @@ HOST = {"ip": "10.0.0.1", "port": 0, "clusterName": "DEFAULT", "metadata": {"sid
 
 @pytest.mark.parametrize("category", ["consumers", "routers", "configurators"])
 def test_consumers_at_port_0_are_facts_without_endpoint_or_alarm(category: str) -> None:
-    """Dubbo registers who consumes an interface, and by which rules: facts of the log, and nothing is set aside."""
+    """Dubbo registers who consumes an interface, and by which rules: facts, and nothing is set aside."""
     name = CONSUMERS.replace("consumers", category)
     hosts = parse_service_info({"name": name, "groupName": "DEFAULT_GROUP", "hosts": [HOST]}).hosts
     assert (len(hosts.instances), hosts.bad) == (1, ())
