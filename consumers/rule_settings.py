@@ -211,15 +211,31 @@ def _protocol(protocol: str) -> str:
     return protocol.upper()
 
 
+_NOT_LISTENED_ON = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32"),
+            *("::/96", "::ffff:0:0/96", "fe80::/10", "ff00::/8"),
+        ),
+    )
+)
+"""A machine's own, and those of many."""
+
+
+def can_be_listened_on(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
+    """Whether sidecars can listen on all of these addresses for a service."""
+    return not any(network.version == one.version and network.overlaps(one) for one in _NOT_LISTENED_ON)
+
+
 def _network(text: str) -> str:
     """An IP address, or a network of them, as Istio takes it."""
     try:
         network = ipaddress.ip_network(text)
     except ValueError as error:
         raise ValueError(f"{text!r} is neither an IP address nor a network: {error}") from error
-    first = network.network_address
-    if "%" in text or first.is_loopback or first.is_unspecified or first.is_link_local or first.is_multicast:
+    if "%" in text or not can_be_listened_on(network):
         raise ValueError(
             f"{text!r} is no address that a sidecar can listen for: it means something on one machine only"
         )
-    return str(network) if "/" in text else str(first)
+    return str(network) if "/" in text else str(network.network_address)

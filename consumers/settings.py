@@ -9,7 +9,7 @@ from typing import Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from consumers.rule_settings import ISTIO_PROTOCOLS, Rule
+from consumers.rule_settings import ISTIO_PROTOCOLS, Rule, can_be_listened_on
 from runtime.settings import AdminSettings, Section
 from schemas.topics import REGISTRY_EVENTS
 
@@ -47,18 +47,6 @@ _NOT_FOR_SERVICES = tuple(map(ip_network, ("240.240.0.0/16", "2001:2::/48")))
 _SMALLEST_RANGE = 2
 
 
-_NOT_LISTENED_ON = tuple(
-    map(
-        ip_network,
-        (
-            *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32"),
-            *("::/96", "::ffff:0:0/96", "fe80::/10", "ff00::/8"),
-        ),
-    )
-)
-"""A machine's own, and those of many."""
-
-
 class AddressSettings(Section):
     """Virtual addresses of services; set as `for` and `range`."""
 
@@ -78,7 +66,7 @@ class AddressSettings(Section):
         network = ip_network(text)  # its error says what is wrong
         if any(network.version == one.version and network.overlaps(one) for one in _NOT_FOR_SERVICES):
             raise ValueError(f"meets {' or '.join(map(str, _NOT_FOR_SERVICES))}, which Istio hands out itself")
-        if any(network.version == one.version and network.overlaps(one) for one in _NOT_LISTENED_ON):
+        if not can_be_listened_on(network):
             raise ValueError(
                 "must be addresses that sidecars may listen on: none of a machine's own, no multicast"
             )
